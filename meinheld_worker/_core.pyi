@@ -1,0 +1,142 @@
+"""The native half of the worker, built from ``rust/wsgi``."""
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, final
+
+class Face(Protocol):
+    """What the loop calls. The four hooks are ``None`` where nothing is configured."""
+
+    alive: bool
+    record: Callable[..., Any] | None
+    pre_request: Callable[[Any], None] | None
+    log_access: Callable[[Any, dict[str, Any], Any], None] | None
+    post_request: Callable[[Any, dict[str, Any], Any], None] | None
+
+    def beat(self) -> bool: ...
+    def spent(self) -> None: ...
+    def draining(self) -> None: ...
+    def forked(self) -> None: ...
+    def rejected(self, peer: str, reason: str, /) -> None: ...
+    def failed(self, error: BaseException, method: str, uri: str, /) -> None: ...
+    def warn(self, message: str, /) -> None: ...
+    def take_over(self, descriptor: int, leftover: bytes, /) -> socket.socket: ...
+    def observe(self, descriptor: int, /) -> socket.socket: ...
+    def response(
+        self,
+        request: Any,
+        status: str,
+        headers: Iterable[tuple[str, str]],
+        sent: int,
+        headers_sent: bool,
+        seconds: float,
+        /,
+    ) -> Any: ...
+
+@final
+class Options:
+    """A worker's settings, frozen. Sizes are octets, times are seconds.
+
+    Raises:
+        ValueError: a value that names nothing.
+    """
+
+    def __new__(
+        cls,
+        *,
+        limit_request_line: int,
+        limit_request_fields: int,
+        limit_request_field_size: int,
+        max_body: int | None,
+        header_map: str,
+        forwarder_headers: Sequence[str],
+        secure_scheme_headers: Sequence[tuple[str, str]],
+        forwarded_allow_ips: Sequence[str],
+        permit_unconventional_http_method: bool,
+        casefold_http_method: bool,
+        body_memory: int,
+        body_folder: str | None,
+        head_timeout: float,
+        body_timeout: float,
+        send_timeout: float,
+        keepalive: float,
+        graceful_timeout: float,
+        worker_connections: int,
+        max_requests: int | None,
+        sendfile: bool,
+        script_name: str,
+    ) -> Options: ...
+
+@final
+class Loop:
+    """The event loop of one worker process."""
+
+    def __new__(
+        cls,
+        application: Callable[..., Any],
+        face: Face,
+        *,
+        listeners: Sequence[tuple[int, dict[str, Any], str | None]],
+        signals: int,
+        file_wrapper: type,
+        options: Options,
+    ) -> Loop: ...
+    def run(self) -> None:
+        """Serve until the face says to leave and what was begun is answered.
+
+        Raises:
+            SystemExit: of a signal handler.
+        """
+
+    def drain(self) -> None:
+        """Leave gracefully, without taking the backlog along."""
+
+    def in_flight(self) -> list[str]:
+        """A line for each request that is with the application now."""
+
+    @property
+    def served(self) -> int:
+        """Requests that reached the application."""
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+
+    @property
+    def late_arrivals(self) -> int:
+        """Connections on which a request arrived after a drain had closed them."""
+
+@final
+class Exchange:
+    """One request's answer."""
+
+    def start_response(
+        self,
+        status: str,
+        headers: Iterable[tuple[str, str]],
+        exc_info: Any = None,
+        /,
+    ) -> Callable[[bytes], None]: ...
+    def write(self, block: bytes, /) -> None: ...
+    def early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None: ...
+
+@final
+class Input:
+    """``wsgi.input``: a request body that is all there."""
+
+    def read(self, size: int | None = None, /) -> bytes: ...
+    def readline(self, size: int | None = None, /) -> bytes: ...
+    def readlines(self, hint: int | None = None, /) -> list[bytes]: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+
+@final
+class ClientSocket:
+    """``environ["gunicorn.socket"]``: looking is free, any other use takes the socket over."""
+
+    def fileno(self) -> int: ...
+    def getpeername(self) -> Any: ...
+    def getsockname(self) -> Any: ...
+    def getsockopt(self, *args: int) -> Any: ...
+    def recv(self, *args: int, **kwargs: int) -> bytes: ...
+    def __getattr__(self, name: str) -> Any: ...

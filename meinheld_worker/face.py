@@ -1,0 +1,92 @@
+"""The worker, as the native loop sees it: heartbeat, logs and hooks."""
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from meinheld_worker import access
+from meinheld_worker.takeover import TakenSocket, observe
+
+if TYPE_CHECKING:
+    from meinheld_worker.worker import MeinheldWorker
+
+
+class Face:
+    """What the loop calls. Hooks that are not configured are ``None``, and cost nothing."""
+
+    take_over = TakenSocket
+    observe = staticmethod(observe)
+    response = access.Response
+
+    def __init__(self, worker: "MeinheldWorker") -> None:
+        self._worker = worker
+        self._log = worker.log
+        cfg = worker.cfg
+        self.pre_request = self._pre_request if access.has_pre_request(cfg, worker.log) else None
+        self.post_request = self._post_request if access.has_post_request(cfg) else None
+        self.log_access = self._log_access if access.is_logged(worker.log) else None
+        wanted = self.pre_request or self.post_request or self.log_access
+        self.record = access.Request if wanted else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker is to go on; signal handlers change it."""
+        return bool(self._worker.alive)
+
+    def beat(self) -> bool:
+        """Tell the arbiter that the loop turns; return whether to go on."""
+        worker = self._worker
+        with contextlib.suppress(BlockingIOError):
+            os.read(worker.PIPE[0], 4096)
+        worker.notify()
+        if worker.alive and worker.ppid != os.getppid():
+            self._log.info("Parent changed, shutting down: %s", worker)
+            worker.alive = False
+        return bool(worker.alive)
+
+    def spent(self) -> None:
+        """``max_requests`` is reached."""
+        self._log.info("Autorestarting worker after current request.")
+        self._worker.alive = False
+
+    def draining(self) -> None:
+        """Let go of the listeners: once the arbiter has too, new clients are refused at once."""
+        for listener in self._worker.sockets:
+            listener.close()
+
+    def forked(self) -> None:
+        """End a child of the application that came back out of it: it must not serve."""
+        self._log.error("A process forked by the application returned into the server; ending it")
+        os._exit(1)
+
+    def rejected(self, peer: str, reason: str) -> None:
+        """A client was refused."""
+        self._log.warning("Invalid request from ip=%s: %s", peer, reason)
+
+    def failed(self, error: BaseException, method: str, uri: str) -> None:
+        """The application failed."""
+        self._log.exception("Error handling request %s %s", method, uri, exc_info=error)
+
+    def warn(self, message: str) -> None:
+        """Something is wrong that is nobody's exception."""
+        self._log.warning("%s", message)
+
+    def _pre_request(self, request: access.Request) -> None:
+        self._worker.cfg.pre_request(self._worker, request)
+
+    def _log_access(
+        self, request: access.Request, environ: dict[str, Any], response: access.Response
+    ) -> None:
+        try:
+            environ = environ or request.environ()
+            self._log.access(response, request, environ, response.duration)
+        except Exception:
+            self._log.exception("Exception in the access log")
+
+    def _post_request(
+        self, request: access.Request, environ: dict[str, Any], response: access.Response
+    ) -> None:
+        try:
+            self._worker.cfg.post_request(self._worker, request, environ, response)
+        except Exception:
+            self._log.exception("Exception in post_request hook")

@@ -1,0 +1,28 @@
+"""What a listening socket means to the requests that come through it."""
+
+import socket
+from typing import Any
+
+from gunicorn.http.wsgi import base_environ
+
+from meinheld_worker.errors import ErrorStream
+
+#: Descriptor, the part of ``environ`` that all its requests share, and the path of a unix socket.
+Listener = tuple[int, dict[str, Any], str | None]
+
+
+def describe(listener: Any, cfg: Any) -> Listener:
+    """Describe one of gunicorn's sockets to the loop.
+
+    SERVER_NAME and SERVER_PORT are those of the socket; for a unix socket they come from each
+    request's Host, which the path returned here tells the loop to do.
+    """
+    environ = base_environ(cfg)
+    environ["wsgi.errors"] = ErrorStream(cfg)
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        path = name.decode("latin-1") if isinstance(name, bytes) else name
+        return listener.fileno(), environ, path
+    environ["SERVER_NAME"] = name[0]
+    environ["SERVER_PORT"] = str(name[1])
+    return listener.fileno(), environ, None

@@ -1,0 +1,343 @@
+//! A complete head, and the policy that it must satisfy.
+//!
+//! The request line is read here, because a target may have octets that are no UTF-8 and httparse wants text.
+//! httparse reads the field lines; it is lenient about line ends, so what it accepts is held against what the scanner
+//! has seen. When it refuses, the lines are read once more, slowly, to name the culprit.
+
+use crate::error::Error;
+use crate::framing::Declared;
+use crate::grammar::{has_control, is_token, trim_ows};
+use crate::head::{Head, HeadPool, Scheme, Span, Version};
+use crate::limits::{HeaderMap, Policy};
+use crate::scan::Extent;
+use crate::target::{self, MethodKind, Parts};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+use httparse::{EMPTY_HEADER, Header};
+use memchr::memchr;
+
+/// Field lines that are parsed without allocating. Browsers send about fifteen, proxies add a few.
+const USUAL_FIELDS: usize = 24;
+
+/// Turns the octets of a complete head, `extent.len` of them, into a [`Head`].
+pub(crate) fn parse(
+    policy: &Policy,
+    trusted: bool,
+    octets: &[u8],
+    extent: Extent,
+    pool: &mut HeadPool,
+) -> Result<Head, Error> {
+    // Spans are 32 bits wide; only limits beyond all reason let a head get there.
+    if u32::try_from(octets.len()).is_err() {
+        return Err(Error::TooManyFields(policy.limits.fields));
+    }
+    let line = octets.get(..extent.request_line).unwrap_or_default();
+    let request = RequestLine::parse(policy, line)?;
+    let (mut copy, kept) = pool.storage();
+    let mut fields = Fields::new(policy, trusted, octets, kept);
+    let lines = octets.get(extent.request_line + 2..).unwrap_or_default();
+    each_field(lines, extent.fields, |name, value| fields.take(name, value))?;
+    let mut head = fields.conclude(&request)?;
+
+    copy.extend_from_slice(octets);
+    if policy.casefold_method {
+        copy[..request.method].make_ascii_uppercase();
+    }
+    let from = request.target.start;
+    let in_target = |part: Range<usize>| span(from + part.start..from + part.end);
+    head.octets = copy;
+    head.method = span(0..request.method);
+    head.path = in_target(request.parts.path);
+    head.query = in_target(request.parts.query);
+    head.authority = request.parts.authority.map(in_target);
+    head.target = span(request.target);
+    head.version = request.version;
+    Ok(head)
+}
+
+/// `method SP request-target SP HTTP-version` (RFC 9112 section 3), as offsets.
+struct RequestLine {
+    /// Octets of the method, which starts the line.
+    method: usize,
+    target: Range<usize>,
+    parts: Parts,
+    kind: MethodKind,
+    version: Version,
+}
+
+impl RequestLine {
+    fn parse(policy: &Policy, line: &[u8]) -> Result<Self, Error> {
+        let split = || {
+            let method = memchr(b' ', line)?;
+            let rest = line.get(method + 1..)?;
+            let target = method + 1..method + 1 + memchr(b' ', rest)?;
+            Some((method, target.clone(), line.get(target.end + 1..)?))
+        };
+        let Some((method, target, version)) = split() else {
+            return Err(Error::RequestLine(line.into()));
+        };
+        let name = &line[..method];
+        if !is_method(policy, name) {
+            return Err(Error::Method(name.into()));
+        }
+        // An empty part means two spaces in a row: a line that others may split elsewhere.
+        if target.is_empty() {
+            return Err(Error::RequestLine(line.into()));
+        }
+        let version = match version {
+            b"HTTP/1.1" => Version::Http11,
+            b"HTTP/1.0" => Version::Http10,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                return Err(Error::UnsupportedVersion(version.into()));
+            }
+            _ => return Err(Error::Version(version.into())),
+        };
+        let is = |known: &[u8]| match policy.casefold_method {
+            true => name.eq_ignore_ascii_case(known),
+            false => name == known,
+        };
+        let kind = match method {
+            7 if is(b"CONNECT") => MethodKind::Connect,
+            7 if is(b"OPTIONS") => MethodKind::Options,
+            _ => MethodKind::Other,
+        };
+        let Some(parts) = target::split(kind, &line[target.clone()]) else {
+            return Err(Error::Target(line[target].into()));
+        };
+        Ok(Self {
+            method,
+            target,
+            parts,
+            kind,
+            version,
+        })
+    }
+}
+
+/// A token (RFC 9110 section 9.1), and unless the policy is open to all, one that looks like IANA's registered methods.
+fn is_method(policy: &Policy, name: &[u8]) -> bool {
+    let conventional = || {
+        (3..=20).contains(&name.len()) && !name.iter().any(|o| o.is_ascii_lowercase() || *o == b'#')
+    };
+    is_token(name) && (policy.permit_unconventional_method || conventional())
+}
+
+/// Hands the name and the trimmed value of each of `count` field lines to `take`, in order.
+///
+/// `lines` ends with the empty line; the scanner has made sure that CR and LF occur only as line ends in it.
+fn each_field<'a>(
+    lines: &'a [u8],
+    count: usize,
+    mut take: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut usual = [EMPTY_HEADER; USUAL_FIELDS];
+    let mut many: Vec<Header<'a>>;
+    let headers = match usual.get_mut(..count) {
+        Some(headers) => headers,
+        None => {
+            many = vec![EMPTY_HEADER; count];
+            &mut many
+        }
+    };
+    match httparse::parse_headers(lines, headers) {
+        Ok(httparse::Status::Complete((len, headers)))
+            if len == lines.len() && headers.len() == count =>
+        {
+            headers
+                .iter()
+                .try_for_each(|header| take(header.name.as_bytes(), header.value))
+        }
+        _ => Err(culprit(lines)),
+    }
+}
+
+/// The error in field lines that httparse has refused.
+fn culprit(lines: &[u8]) -> Error {
+    for line in lines.split(|&octet| octet == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Err(error) = field_line(line)
+            && !line.is_empty()
+        {
+            return error;
+        }
+    }
+    Error::FieldLine(lines.into())
+}
+
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5), without its CRLF. For lines that speed does not matter to.
+pub(crate) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Error> {
+    let colon = memchr(b':', line).ok_or_else(|| Error::FieldLine(line.into()))?;
+    let (name, value) = (&line[..colon], trim_ows(&line[colon + 1..]));
+    if !is_token(name) {
+        return Err(Error::FieldName(name.into()));
+    }
+    if has_control(value) {
+        return Err(Error::FieldValue(name.into()));
+    }
+    Ok((name, value))
+}
+
+/// What the fields of a head say, gathered line by line.
+struct Fields<'a> {
+    policy: &'a Policy,
+    trusted: bool,
+    octets: &'a [u8],
+    kept: Vec<(Span, Span)>,
+    framing: Declared<'a>,
+    host: bool,
+    content_type: bool,
+    expects_continue: bool,
+    scheme: Option<Scheme>,
+    /// Whether the first Connection line is `keep-alive` and nothing else.
+    keep_alive: Option<bool>,
+    close: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn new(policy: &'a Policy, trusted: bool, octets: &'a [u8], kept: Vec<(Span, Span)>) -> Self {
+        Self {
+            policy,
+            trusted,
+            octets,
+            kept,
+            framing: Declared::default(),
+            host: false,
+            content_type: false,
+            expects_continue: false,
+            scheme: None,
+            keep_alive: None,
+            close: false,
+        }
+    }
+
+    fn take(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Error> {
+        self.interpret(name, value)?;
+        if self.trusted && !self.policy.secure_scheme_headers.is_empty() {
+            self.note_scheme(name, value)?;
+        }
+        // Framing is decided above, and no field that decides it has an underscore: leaving one out is safe.
+        if !name.contains(&b'_') || self.keeps_underscore(name)? {
+            let span = (self.span_of(name), self.span_of(value));
+            self.kept.push(span);
+        }
+        Ok(())
+    }
+
+    fn interpret(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Error> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                once(&mut self.host, "Host")?;
+                if !target::is_host(value) {
+                    return Err(Error::Host(value.into()));
+                }
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Error::Expectation(value.into()));
+                }
+                self.expects_continue = true;
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.keep_alive
+                    .get_or_insert(value.eq_ignore_ascii_case(b"keep-alive"));
+                self.close |= value
+                    .split(|&octet| octet == b',')
+                    .any(|option| trim_ows(option).eq_ignore_ascii_case(b"close"));
+            }
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                once(&mut self.content_type, "Content-Type")?;
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.framing.content_length(value)?
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.framing.transfer_encoding(value)?
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_scheme(&mut self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        let fields = &self.policy.secure_scheme_headers;
+        let Some((_, secure)) = fields
+            .iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known))
+        else {
+            return Ok(());
+        };
+        let scheme = if value == secure.as_slice() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        if *self.scheme.get_or_insert(scheme) != scheme {
+            return Err(Error::ContradictorySchemes);
+        }
+        Ok(())
+    }
+
+    fn keeps_underscore(&self, name: &[u8]) -> Result<bool, Error> {
+        let forwarded = |known: &Vec<u8>| known == b"*" || name.eq_ignore_ascii_case(known);
+        if self.trusted && self.policy.forwarder_headers.iter().any(forwarded) {
+            return Ok(true);
+        }
+        match self.policy.header_map {
+            HeaderMap::Drop => Ok(false),
+            HeaderMap::Dangerous => Ok(true),
+            HeaderMap::Refuse => Err(Error::AmbiguousFieldName(name.into())),
+        }
+    }
+
+    /// Where a piece of the head is in it. httparse may hand out an empty value from anywhere.
+    fn span_of(&self, piece: &[u8]) -> Span {
+        if piece.is_empty() {
+            return Span::default();
+        }
+        let start = piece
+            .as_ptr()
+            .addr()
+            .wrapping_sub(self.octets.as_ptr().addr());
+        span(start..start.wrapping_add(piece.len()))
+    }
+
+    /// A head of which the parts of the request line are still missing.
+    fn conclude(self, request: &RequestLine) -> Result<Head, Error> {
+        let http11 = request.version >= Version::Http11;
+        if http11 && !self.host {
+            return Err(Error::MissingHost);
+        }
+        let framing = self
+            .framing
+            .conclude(request.version, self.policy.limits.max_body)?;
+        let stays = !self.close && (http11 || self.keep_alive == Some(true));
+        Ok(Head {
+            fields: self.kept,
+            scheme: self.scheme,
+            framing,
+            // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
+            expects_continue: self.expects_continue && http11,
+            // RFC 9931 section 8: what follows CONNECT is never another request, whatever the answer.
+            keep_alive: stays && request.kind != MethodKind::Connect,
+            closes_explicitly: !stays,
+            ..Head::default()
+        })
+    }
+}
+
+/// Marks a field of a single member as seen (RFC 9110 section 5.3).
+fn once(seen: &mut bool, name: &'static str) -> Result<(), Error> {
+    match core::mem::replace(seen, true) {
+        true => Err(Error::RepeatedField(name)),
+        false => Ok(()),
+    }
+}
+
+fn span(range: Range<usize>) -> Span {
+    // The whole head fits 32 bits, which `parse` has checked; what does not fit reads as empty.
+    match (u32::try_from(range.start), u32::try_from(range.end)) {
+        (Ok(start), Ok(end)) => Span { start, end },
+        _ => Span::default(),
+    }
+}

@@ -1,0 +1,248 @@
+//! Listeners, and who may come in.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use meinheld_protocol::{Buffer, Connection};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use crate::client::{Client, Interest, NEVER, Phase};
+use crate::drain::Lifecycle;
+use crate::event::{ConnId, Event};
+use crate::outbox::Outbox;
+use crate::peer::Peer;
+use crate::reactor::Reactor;
+use crate::timers::TimerKey;
+use crate::transport::Transport;
+
+/// Connections taken from one listener in one turn: an even share among the sibling workers is
+/// worth more than the last percent of accept rate.
+const BURST: usize = 8;
+/// Pause after the process ran out of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause while the worker is full.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// A listening socket: our own descriptor of it, so that closing it is felt by nobody else.
+pub struct Listener {
+    fd: OwnedFd,
+    watched: bool,
+}
+
+/// Whether connections are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    /// No listener is watched yet, or any more.
+    Idle,
+    /// Every listener is watched.
+    Open,
+    /// Not until the timer: the worker is full, or the process has run out of something. The
+    /// listeners are not watched, so that siblings get the wake-ups.
+    Paused,
+}
+
+/// What one `accept` came to.
+enum Accepted {
+    Connection(OwnedFd, Peer),
+    /// Nobody waits.
+    Empty,
+    /// The client is gone already.
+    Aborted,
+    Failed(io::Error),
+}
+
+impl Listener {
+    fn accept(&self) -> Accepted {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match rustix::net::acceptfrom_with(&self.fd, flags) {
+            Ok((fd, address)) => Accepted::Connection(fd, Peer::from_any(address)),
+            Err(Errno::AGAIN) => Accepted::Empty,
+            // accept(2): network errors of the new connection are reported here too.
+            Err(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::PERM
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::OPNOTSUPP,
+            ) => Accepted::Aborted,
+            Err(error) => Accepted::Failed(error.into()),
+        }
+    }
+}
+
+impl Reactor {
+    /// Serves a listening socket, beside any others. It must not block.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated.
+    pub fn listen(&mut self, socket: impl AsFd) -> io::Result<()> {
+        let fd = socket.as_fd().try_clone_to_owned()?;
+        self.listeners.push(Listener { fd, watched: false });
+        Ok(())
+    }
+
+    /// Watches the listeners or not, as the number of connections and the lifecycle say. Called
+    /// before each wait: a worker that took the one wake-up and then declined would lose it for
+    /// its siblings.
+    pub(crate) fn adjust_accepting(&mut self) {
+        let serving = self.lifecycle == Lifecycle::Serving;
+        match self.accepting {
+            Accepting::Idle if serving => self.open_listeners(),
+            Accepting::Open if !serving => self.close_listeners(),
+            Accepting::Open => {
+                if self.is_full() && !self.retire_idle() {
+                    self.pause_accepting(FULL_PAUSE);
+                }
+            }
+            Accepting::Idle | Accepting::Paused => {}
+        }
+    }
+
+    pub(crate) fn resume_accepting(&mut self) {
+        if self.accepting == Accepting::Paused {
+            if self.lifecycle != Lifecycle::Serving {
+                self.accepting = Accepting::Idle;
+            } else if self.is_full() && !self.retire_idle() {
+                self.pause_accepting(FULL_PAUSE);
+            } else {
+                self.open_listeners();
+            }
+        }
+    }
+
+    fn open_listeners(&mut self) {
+        let mut failure = None;
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if !listener.watched {
+                match self
+                    .selector
+                    .add_shared_listener(&listener.fd, index as u32)
+                {
+                    Ok(()) => listener.watched = true,
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+        self.accepting = Accepting::Open;
+        if let Some(error) = failure {
+            self.queue.push_back(Event::AcceptFailed(error));
+            self.pause_accepting(EXHAUSTED_PAUSE);
+        }
+    }
+
+    fn pause_accepting(&mut self, pause: Duration) {
+        self.unwatch_listeners();
+        self.accepting = Accepting::Paused;
+        self.timers
+            .insert(self.clock.after(pause), TimerKey::Accept);
+    }
+
+    pub(crate) fn close_listeners(&mut self) {
+        self.unwatch_listeners();
+        self.listeners.clear();
+        self.accepting = Accepting::Idle;
+    }
+
+    fn unwatch_listeners(&mut self) {
+        for listener in &mut self.listeners {
+            if listener.watched {
+                let _ = self.selector.remove(&listener.fd);
+                listener.watched = false;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.clients.len() >= self.options.max_connections
+    }
+
+    /// Makes room by closing the connection that has been idle longest; `false` where none is.
+    fn retire_idle(&mut self) -> bool {
+        let oldest = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.is_idle() && client.served)
+            .min_by_key(|(_, client)| client.idle_since)
+            .map(|(index, client)| ConnId {
+                index: index as u32,
+                generation: client.generation,
+            });
+        let Some(id) = oldest else { return false };
+        self.retire(id);
+        true
+    }
+
+    pub(crate) fn accept_burst(&mut self, listener: usize) {
+        for _ in 0..BURST {
+            if self.accepting != Accepting::Open || (self.is_full() && !self.retire_idle()) {
+                break;
+            }
+            if !self.accept_one(listener) {
+                break;
+            }
+        }
+    }
+
+    /// Takes one connection; `false` when there is no use in trying on.
+    pub(crate) fn accept_one(&mut self, listener: usize) -> bool {
+        let Some(socket) = self.listeners.get(listener) else {
+            return false;
+        };
+        match socket.accept() {
+            Accepted::Connection(fd, peer) => {
+                self.admit(fd, peer, listener as u32);
+                true
+            }
+            Accepted::Aborted => true,
+            Accepted::Empty => false,
+            Accepted::Failed(error) => {
+                self.queue.push_back(Event::AcceptFailed(error));
+                if self.accepting == Accepting::Open {
+                    self.pause_accepting(EXHAUSTED_PAUSE);
+                }
+                false
+            }
+        }
+    }
+
+    fn admit(&mut self, fd: OwnedFd, peer: Peer, listener: u32) {
+        let generation = self.next_generation();
+        let trusted = self.options.trust.holds(&peer);
+        let index = self.clients.insert(Client {
+            generation,
+            listener,
+            trusted,
+            half_closed: false,
+            last_request: false,
+            head_begun: false,
+            lost_if_late: false,
+            served: false,
+            phase: Phase::Receiving,
+            interest: Interest::Unregistered,
+            transport: Transport::new(fd),
+            peer,
+            protocol: Connection::new(),
+            input: Buffer::new(),
+            incoming: None,
+            outbox: Outbox::default(),
+            deadline: NEVER,
+            scheduled: NEVER,
+            idle_since: self.clock.now(),
+        });
+        let id = ConnId {
+            index: index as u32,
+            generation,
+        };
+        self.set_deadline(id, self.options.timeouts.head);
+        // The request has mostly come already: asking for it now saves a turn.
+        self.read_ready(id, false);
+    }
+}

@@ -1,0 +1,92 @@
+//! One connection, as the reactor sees it.
+
+use meinheld_protocol::{Awaits, Buffer, Connection, Head};
+
+use crate::clock::Tick;
+use crate::outbox::Outbox;
+use crate::peer::Peer;
+use crate::receive::Window;
+use crate::spool::Spool;
+use crate::transport::Transport;
+
+/// Whose turn it is on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A request is awaited or arriving.
+    Receiving,
+    /// A request is with the caller, or queued for it.
+    Answering,
+    /// The answer is complete, but the kernel has not taken all of it.
+    Flushing {
+        /// Whether another request may follow.
+        keep: bool,
+    },
+    /// All is sent; what the client still sends is read and dropped, so that a reset does not
+    /// destroy the answer on its way (RFC 9112 9.6).
+    Lingering {
+        /// Octets dropped so far.
+        dropped: usize,
+    },
+}
+
+/// What the selector watches for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// Not registered: a connection that is answered at once and closed never needs to be.
+    Unregistered,
+    /// Registered for these.
+    Registered { readable: bool, writable: bool },
+}
+
+/// A request body that is arriving.
+pub(crate) enum Incoming {
+    /// To be complete before the request is handed over.
+    Whole {
+        /// The head that waits for it.
+        head: Head,
+        /// What has come.
+        spool: Spool,
+    },
+    /// Handed over as it arrives.
+    Windowed(Window),
+}
+
+/// No deadline.
+pub(crate) const NEVER: Tick = Tick::MAX;
+
+pub(crate) struct Client {
+    pub(crate) generation: u32,
+    pub(crate) listener: u32,
+    pub(crate) trusted: bool,
+    /// The client has sent its FIN.
+    pub(crate) half_closed: bool,
+    /// The client has announced that its present request is its last.
+    pub(crate) last_request: bool,
+    /// The deadline of the head that is arriving is set.
+    pub(crate) head_begun: bool,
+    /// The connection was closed for a drain while it was idle: a request now comes too late.
+    pub(crate) lost_if_late: bool,
+    /// A request was answered on this connection.
+    pub(crate) served: bool,
+    pub(crate) phase: Phase,
+    pub(crate) interest: Interest,
+    pub(crate) transport: Transport,
+    pub(crate) peer: Peer,
+    pub(crate) protocol: Connection,
+    pub(crate) input: Buffer,
+    pub(crate) incoming: Option<Box<Incoming>>,
+    pub(crate) outbox: Outbox,
+    /// When patience ends, or `NEVER`.
+    pub(crate) deadline: Tick,
+    /// The earliest timer that was set for this connection, or `NEVER`.
+    pub(crate) scheduled: Tick,
+    /// When the connection last began to wait for a next request.
+    pub(crate) idle_since: Tick,
+}
+
+impl Client {
+    /// Whether the connection only waits for a next request: closing it costs nobody an answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Receiving && self.protocol.awaits() == Awaits::Idle
+    }
+}

@@ -1,0 +1,89 @@
+//! What the reactor tells its caller, and the names by which things are called back.
+
+use std::io;
+
+use meinheld_protocol::{Error, Head};
+
+use crate::peer::Peer;
+use crate::selector::Readiness;
+use crate::spool::Body;
+
+/// One connection, for as long as it lives: the generation makes a stale id name nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// A descriptor of the caller's that the reactor watches on its behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForeignId(pub(crate) u32);
+
+/// A timer of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TimerId(pub(crate) u64);
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub struct Request {
+    /// The connection to answer on.
+    pub id: ConnId,
+    /// The request head; give it back with [`Reactor::recycle`](crate::Reactor::recycle).
+    pub head: Head,
+    /// The body, whole or arriving: see [`BodyPolicy`](crate::BodyPolicy).
+    pub body: Body,
+    /// Which listener accepted the connection, as an index into the order they were added.
+    pub listener: usize,
+    /// Who asks.
+    pub peer: Peer,
+    /// Whether bytes of the client's next request may still follow on this connection.
+    pub half_closed: bool,
+}
+
+/// What happened, from [`Reactor::poll`](crate::Reactor::poll).
+#[derive(Debug)]
+pub enum Event {
+    /// A request is ready for the application.
+    Request(Request),
+    /// Body octets, or the end of the body, wait in
+    /// [`Reactor::take_body`](crate::Reactor::take_body) (windowed bodies only).
+    BodyReady(ConnId),
+    /// The kernel has accepted all that was queued for this answer.
+    Room(ConnId),
+    /// The client vanished while its request was being answered; the id is dead.
+    Gone(ConnId),
+    /// A request was refused, and answered, without reaching the application.
+    Rejected {
+        /// Who sent it.
+        peer: Peer,
+        /// What was wrong with it.
+        cause: Rejection,
+    },
+    /// Accepting stopped for a moment because the process ran out of something.
+    AcceptFailed(io::Error),
+    /// A timer of the caller's is due.
+    Timer(TimerId),
+    /// A descriptor of the caller's is ready.
+    Foreign(ForeignId, Readiness),
+}
+
+/// Why the reactor answered a request by itself.
+#[derive(Debug)]
+pub enum Rejection {
+    /// The bytes were not a request, or one over a limit.
+    Protocol(Error),
+    /// The head or the body did not arrive in time (408).
+    Timeout(&'static str),
+    /// The body could not be spooled (507).
+    Spool(io::Error),
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Protocol(error) => error.fmt(f),
+            Self::Timeout(what) => write!(f, "the request {what} did not arrive in time"),
+            Self::Spool(error) => write!(f, "the request body could not be stored: {error}"),
+        }
+    }
+}

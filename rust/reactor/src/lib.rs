@@ -1,0 +1,57 @@
+//! Floor 2: sockets, readiness, deadlines, spooling and drain.
+//!
+//! The [`Reactor`] is *pulled*: [`Reactor::poll`] yields what happened, the caller answers through
+//! [`ConnId`] handles, and [`Reactor::prepare_wait`] hands out the wait so that it can run with no
+//! borrow held. It calls nobody back, so an application that re-enters it finds nothing borrowed.
+//!
+//! ```no_run
+//! # use meinheld_reactor::{Event, Reactor, Options};
+//! # fn main() -> std::io::Result<()> {
+//! let mut reactor = Reactor::new(Options::default())?;
+//! loop {
+//!     while let Some(event) = reactor.poll() {
+//!         if let Event::Request(request) = event {
+//!             reactor.write(request.id, &[b"HTTP/1.1 204 No Content\r\n\r\n"]);
+//!             reactor.finish(request.id, true);
+//!         }
+//!     }
+//!     let mut wait = reactor.prepare_wait(std::time::Duration::from_secs(1));
+//!     wait.run()?;
+//!     reactor.absorb(wait);
+//! }
+//! # }
+//! ```
+
+mod accept;
+mod answer;
+mod clock;
+mod deadline;
+mod drain;
+mod event;
+mod in_flight;
+mod outbox;
+mod peer;
+mod reactor;
+mod receive;
+mod remote;
+mod selector;
+mod spool;
+mod sys;
+mod timers;
+mod transport;
+
+mod client;
+
+pub use accept::Listener;
+pub use answer::{Detached, Progress};
+pub use drain::Lifecycle;
+pub use event::{ConnId, Event, ForeignId, Rejection, Request, TimerId};
+pub use in_flight::{InFlight, Record};
+pub use outbox::{Payload, Segment};
+pub use peer::{Peer, Trust};
+pub use reactor::{BodyPolicy, Options, Reactor, Timeouts};
+pub use receive::Window;
+pub use remote::{Command, Remote};
+pub use selector::{Readiness, Wait};
+pub use spool::Body;
+pub use sys::{forked_child, watch_forks};

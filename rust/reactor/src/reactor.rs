@@ -1,0 +1,335 @@
+//! The reactor itself: what it owns, and one turn of it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use meinheld_protocol::{Head, HeadPool, Policy};
+use slab::Slab;
+
+use crate::accept::{Accepting, Listener};
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::drain::Lifecycle;
+use crate::event::{ConnId, Event, ForeignId, TimerId};
+use crate::peer::Trust;
+use crate::remote::{Command, Remote};
+use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
+use crate::spool::Spooling;
+use crate::timers::{TimerKey, Timers};
+
+/// How request bodies reach the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyPolicy {
+    /// A request is handed over once its body is complete.
+    Whole,
+    /// A request is handed over with its head; at most about this many octets of its body wait
+    /// for the caller, then the client is stopped through TCP.
+    Windowed(usize),
+}
+
+/// How long a client is waited for. Zero for `keep_alive` closes after each answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a whole request head, from its first octet, and for that octet on a new connection.
+    pub head: Duration,
+    /// For the next octets of a body.
+    pub body: Duration,
+    /// For the client to take the next octets of an answer.
+    pub send: Duration,
+    /// For the next request on a connection (gunicorn `keepalive`).
+    pub keep_alive: Duration,
+    /// As `keep_alive`, once the worker drains.
+    pub drain_idle: Duration,
+    /// For the client's FIN after the last answer.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    /// As nginx waits (`client_header_timeout`, `client_body_timeout`, `send_timeout`), gunicorn's
+    /// `keepalive`, and gunicorn's graceful close.
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(60),
+            send: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(2),
+            drain_idle: Duration::from_secs(2),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a reactor is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What a request may look like.
+    pub policy: Policy,
+    /// Whom to believe.
+    pub trust: Trust,
+    /// How bodies are handed over.
+    pub body: BodyPolicy,
+    /// Octets of one body that are kept in memory.
+    pub body_memory: usize,
+    /// The folder for longer bodies; the system's own where `None`.
+    pub body_folder: Option<PathBuf>,
+    /// How long a client is waited for.
+    pub timeouts: Timeouts,
+    /// Connections at once (gunicorn `worker_connections`).
+    pub max_connections: usize,
+    /// The product named in the Server field of the reactor's own answers.
+    pub server: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            trust: Trust::Networks(Vec::new()),
+            body: BodyPolicy::Whole,
+            body_memory: 512 * 1024,
+            body_folder: None,
+            timeouts: Timeouts::default(),
+            max_connections: 1000,
+            server: "meinheld",
+        }
+    }
+}
+
+/// Octets of a receive buffer: a browser's head fits many times, and 64 of them are 1 MiB.
+pub(crate) const BUFFER: usize = 16 * 1024;
+/// Receive buffers kept for reuse.
+const POOLED: usize = 64;
+
+/// The event loop's lower half. See the [crate] for how it is driven.
+pub struct Reactor {
+    pub(crate) options: Options,
+    pub(crate) spooling: Spooling,
+    pub(crate) selector: Arc<Selector>,
+    pub(crate) clock: Clock,
+    pub(crate) timers: Timers,
+    pub(crate) clients: Slab<Client>,
+    generation: u32,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) accepting: Accepting,
+    pub(crate) queue: VecDeque<Event>,
+    pub(crate) heads: HeadPool,
+    pool: Vec<Vec<u8>>,
+    foreign: Slab<OwnedFd>,
+    next_timer: u64,
+    remote: Remote,
+    commands: Receiver<Command>,
+    pub(crate) lifecycle: Lifecycle,
+    /// Connections on which a request came after they had been closed for a drain.
+    pub(crate) late: u64,
+    wait_storage: Vec<(Token, Readiness)>,
+}
+
+impl Reactor {
+    /// A reactor that watches nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no descriptors left.
+    pub fn new(options: Options) -> io::Result<Self> {
+        let selector = Arc::new(Selector::new()?);
+        let (remote, commands) = Remote::new(Arc::clone(&selector));
+        let spooling = Spooling {
+            memory: options.body_memory,
+            folder: options.body_folder.clone(),
+        };
+        Ok(Self {
+            options,
+            spooling,
+            selector,
+            clock: Clock::new(),
+            timers: Timers::default(),
+            clients: Slab::new(),
+            generation: 0,
+            listeners: Vec::new(),
+            accepting: Accepting::Idle,
+            queue: VecDeque::new(),
+            heads: HeadPool::default(),
+            pool: Vec::new(),
+            foreign: Slab::new(),
+            next_timer: 0,
+            remote,
+            commands,
+            lifecycle: Lifecycle::Serving,
+            late: 0,
+            wait_storage: Vec::new(),
+        })
+    }
+
+    /// The next thing that happened; `None` when it is time to wait.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+
+    /// How many events [`poll`](Self::poll) would yield now. Answering this many and then looking
+    /// at the sockets again keeps one busy client from starving the others.
+    pub fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The next wait, of at most `limit`: it does not sleep while events are pending.
+    pub fn prepare_wait(&mut self, limit: Duration) -> Wait {
+        let limit = if self.queue.is_empty() {
+            limit
+        } else {
+            Duration::ZERO
+        };
+        self.prepare_io_wait(limit)
+    }
+
+    /// The next wait of a caller that will leave pending events where they are, because it only
+    /// waits for the [`progress`](Self::progress) of one answer.
+    pub fn prepare_io_wait(&mut self, limit: Duration) -> Wait {
+        self.adjust_accepting();
+        let timeout = match self.timers.next() {
+            // The clock is coarse: one tick more, or a wait would end just before its timer.
+            Some(at) => {
+                let ticks = at.saturating_sub(self.clock.now()).saturating_add(1);
+                limit.min(Duration::from_millis(ticks))
+            }
+            None => limit,
+        };
+        let storage = std::mem::take(&mut self.wait_storage);
+        Wait::new(Arc::clone(&self.selector), timeout, storage)
+    }
+
+    /// Takes in what a wait brought: accepts, receives, sends, expires. What comes of it is
+    /// yielded by [`poll`](Self::poll).
+    pub fn absorb(&mut self, wait: Wait) {
+        self.clock.advance();
+        let mut ready = wait.into_ready();
+        for (token, readiness) in ready.drain(..) {
+            match token {
+                Token::Client(id) => self.client_ready(id, readiness),
+                Token::Listener(index) => self.accept_burst(index as usize),
+                Token::Foreign(id) => self.queue.push_back(Event::Foreign(id, readiness)),
+                Token::Waker => {
+                    self.selector.quiet_waker();
+                    self.run_commands();
+                }
+            }
+        }
+        self.wait_storage = ready;
+        self.expire();
+    }
+
+    fn client_ready(&mut self, id: ConnId, readiness: Readiness) {
+        if readiness.writable {
+            self.flush(id);
+        }
+        if readiness.readable {
+            self.read_ready(id, readiness.hangup);
+        }
+    }
+
+    fn run_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Send(id, segment) => {
+                    self.queue_segment(id, segment);
+                    self.flush(id);
+                }
+                Command::Finish(id, keep) => self.finish(id, keep),
+                Command::Abort(id) => self.abort(id),
+                Command::Wake => {}
+            }
+        }
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Open connections, lingering ones included.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The date for a Date field, at most a second old.
+    pub fn date(&mut self) -> [u8; 29] {
+        self.clock.date()
+    }
+
+    /// Takes back a head that [`Event::Request`] gave, so that the next one allocates nothing.
+    pub fn recycle(&mut self, head: Head) {
+        self.heads.give_back(head);
+    }
+
+    /// Watches a descriptor of the caller's; it stays the caller's. [`Event::Foreign`] is
+    /// level-triggered: it comes each turn while the descriptor is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated or watched (a regular file, say).
+    pub fn watch(
+        &mut self,
+        fd: impl AsFd,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<ForeignId> {
+        let entry = self.foreign.vacant_entry();
+        let id = ForeignId(u32::try_from(entry.key()).map_err(io::Error::other)?);
+        let own = fd.as_fd().try_clone_to_owned()?;
+        self.selector
+            .add(&own, Token::Foreign(id), readable, writable)?;
+        entry.insert(own);
+        Ok(id)
+    }
+
+    /// Whether a watched descriptor was reported ready; takes the report out of the queue.
+    pub fn take_foreign(&mut self, id: ForeignId) -> bool {
+        let before = self.queue.len();
+        self.queue
+            .retain(|event| !matches!(event, Event::Foreign(of, _) if *of == id));
+        self.queue.len() < before
+    }
+
+    /// Ends a [`watch`](Self::watch).
+    pub fn unwatch(&mut self, id: ForeignId) {
+        if let Some(fd) = self.foreign.try_remove(id.0 as usize) {
+            let _ = self.selector.remove(&fd);
+        }
+    }
+
+    /// Sets a timer: [`Event::Timer`] comes once, not before `delay` has passed.
+    pub fn set_timer(&mut self, delay: Duration) -> TimerId {
+        let id = TimerId(self.next_timer);
+        self.next_timer += 1;
+        self.timers.insert(
+            self.clock.after(delay).saturating_add(1),
+            TimerKey::User(id),
+        );
+        id
+    }
+
+    pub(crate) fn next_generation(&mut self) -> u32 {
+        self.generation = (self.generation + 1) % GENERATIONS;
+        self.generation
+    }
+
+    pub(crate) fn client(&mut self, id: ConnId) -> Option<&mut Client> {
+        self.clients
+            .get_mut(id.index as usize)
+            .filter(|client| client.generation == id.generation)
+    }
+
+    pub(crate) fn lend_buffer(&mut self) -> Vec<u8> {
+        self.pool.pop().unwrap_or_else(|| vec![0; BUFFER])
+    }
+
+    pub(crate) fn return_buffer(&mut self, storage: Vec<u8>) {
+        if self.pool.len() < POOLED && storage.len() == BUFFER {
+            self.pool.push(storage);
+        }
+    }
+}

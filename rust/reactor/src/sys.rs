@@ -1,0 +1,78 @@
+//! All the `unsafe` of this floor: registering descriptors with the
+//! poller, receiving into spare memory, and watching forks.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use polling::{Event, PollMode, Poller};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+/// Registers `source`, level-triggered. It must be [removed](Poller::delete) or closed before the
+/// poller goes.
+pub(crate) fn register(poller: &Poller, source: impl AsFd, interest: Event) -> io::Result<()> {
+    let fd = source.as_fd().as_raw_fd();
+    // SAFETY: `polling` asks that a registered source outlive its registration, for backends that
+    // keep pointers to it. On epoll a descriptor leaves the set when its file is closed, and every
+    // owner here deletes it first where another process may hold the same file.
+    unsafe { poller.add_with_mode(fd, interest, PollMode::Level) }
+}
+
+/// Appends up to `limit` received octets to `out`; 0 means the end.
+pub(crate) fn receive_append(
+    socket: impl AsFd,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<usize, Errno> {
+    // Growth doubles, so a client that only announced a long body has not got its memory yet.
+    if out.capacity() == out.len() {
+        out.reserve(limit.min(out.len().max(FIRST_GROWTH)));
+    }
+    let spare = out.spare_capacity_mut();
+    let room = spare.len().min(limit);
+    let (_, count) = rustix::net::recv(socket, &mut spare[..room], RecvFlags::empty())?;
+    let received = count.min(room);
+    // SAFETY: the kernel has initialised `received` octets right behind the vector's length, and
+    // they are within its capacity.
+    unsafe { out.set_len(out.len() + received) };
+    Ok(received)
+}
+
+/// What a body that outgrows its memory is given first, in octets.
+const FIRST_GROWTH: usize = 64 * 1024;
+
+static WATCHED: Once = Once::new();
+static HAS_FORKED: AtomicBool = AtomicBool::new(false);
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn in_parent() {
+    HAS_FORKED.store(true, Ordering::Relaxed);
+}
+
+extern "C" fn in_child() {
+    HAS_FORKED.store(true, Ordering::Relaxed);
+    IS_CHILD.store(true, Ordering::Relaxed);
+}
+
+/// Starts to watch for `fork`. Call it in the worker process, after the arbiter forked it: a later
+/// child is then known as [`forked_child`], and a parent closes its sockets so that a child's
+/// copies cannot keep them alive.
+pub fn watch_forks() {
+    WATCHED.call_once(|| {
+        // SAFETY: both handlers only store to atomics, which is allowed between fork and exec.
+        unsafe { libc::pthread_atfork(None, Some(in_parent), Some(in_child)) };
+    });
+}
+
+/// Whether this process was forked off the one that called [`watch_forks`]. Such a process must
+/// not touch the reactor: the sockets in it belong to its parent.
+pub fn forked_child() -> bool {
+    IS_CHILD.load(Ordering::Relaxed)
+}
+
+/// Whether this process has forked since [`watch_forks`]: a child may hold its descriptors.
+pub(crate) fn has_forked() -> bool {
+    HAS_FORKED.load(Ordering::Relaxed)
+}

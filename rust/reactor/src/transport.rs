@@ -1,0 +1,104 @@
+//! One connection's bytes, as system calls.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown};
+
+/// What a read brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// This many octets, more than none.
+    Octets(usize),
+    /// The client sends no more.
+    Ended,
+    /// Nothing yet.
+    Later,
+}
+
+/// A connected, non-blocking stream socket.
+pub(crate) struct Transport {
+    fd: OwnedFd,
+}
+
+impl Transport {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Receives into `room`, which must not be empty.
+    pub(crate) fn read(&self, room: &mut [u8]) -> io::Result<Read> {
+        Self::classify(rustix::net::recv(&self.fd, room, RecvFlags::empty()).map(|(n, _)| n))
+    }
+
+    /// Appends up to `limit` octets to `out`.
+    pub(crate) fn read_append(&self, out: &mut Vec<u8>, limit: usize) -> io::Result<Read> {
+        Self::classify(crate::sys::receive_append(&self.fd, out, limit))
+    }
+
+    fn classify(result: Result<usize, Errno>) -> io::Result<Read> {
+        match result {
+            Ok(0) => Ok(Read::Ended),
+            Ok(n) => Ok(Read::Octets(n)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Read::Later),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what the kernel takes; `Ok(0)` means that it takes nothing now.
+    pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::taken(rustix::io::writev(&self.fd, slices))
+    }
+
+    /// Sends from a file by `sendfile(2)`; moves `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the file is shorter than was promised.
+    pub(crate) fn write_file(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: &mut u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        match rustix::fs::sendfile(&self.fd, file, Some(offset), count) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            result => Self::taken(result),
+        }
+    }
+
+    fn taken(result: Result<usize, Errno>) -> io::Result<usize> {
+        match result {
+            Ok(n) => Ok(n),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that nothing more will be sent, and goes on receiving.
+    pub(crate) fn end_writing(&self) {
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
+    }
+
+    /// Ends both directions at once, for every process that holds the socket.
+    pub(crate) fn end(&self) {
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
+    }
+
+    /// Makes the close to come a reset: the client must not take what it has for complete.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(&self.fd).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

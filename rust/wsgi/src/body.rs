@@ -1,0 +1,112 @@
+//! What the application returned, on its way out.
+
+use std::fs::File;
+
+use meinheld_reactor::{Progress, Segment};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use crate::exchange::{Exchange, bytes_block};
+use crate::failure::Failure;
+use crate::ffi::descriptor;
+use crate::gateway::Gateway;
+
+/// A part of a regular file, which `sendfile(2)` can send.
+struct Part {
+    file: File,
+    offset: u64,
+    length: u64,
+}
+
+/// Sends all of `iterable`. Lists, and files that the kernel sends, are queued whole and hold
+/// nobody up; of anything else, the next block is asked for when the kernel has accepted the last.
+pub(crate) fn send(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    iterable: &Bound<'_, PyAny>,
+    file_wrapper: &Bound<'_, PyAny>,
+) -> Result<(), Failure> {
+    if let Ok(list) = iterable.cast_exact::<PyList>() {
+        return send_list(exchange, list);
+    }
+    if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
+        return send_list(exchange, &tuple.to_list());
+    }
+    if gateway.sendfile && iterable.is_instance(file_wrapper)? {
+        if let Some(part) = regular_file(iterable)? {
+            return send_file(gateway, exchange, part);
+        }
+    }
+    send_blocks(gateway, exchange, iterable)
+}
+
+fn send_list(exchange: &Exchange, list: &Bound<'_, PyList>) -> Result<(), Failure> {
+    let count = list.len();
+    for (index, block) in list.iter().enumerate() {
+        exchange.send(bytes_block(&block)?, index + 1 == count)?;
+    }
+    Ok(())
+}
+
+fn send_blocks(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    iterable: &Bound<'_, PyAny>,
+) -> Result<(), Failure> {
+    for block in iterable.try_iter()? {
+        let block = block?;
+        if exchange.send(bytes_block(&block)?, false)? == Progress::Pending {
+            gateway.wait_accepted(iterable.py(), exchange.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// The file behind a `wsgi.file_wrapper`, if `sendfile(2)` can send it: a regular file, from its
+/// present position on.
+fn regular_file(wrapper: &Bound<'_, PyAny>) -> PyResult<Option<Part>> {
+    let py = wrapper.py();
+    let Ok(filelike) = wrapper.getattr(intern!(py, "filelike")) else {
+        return Ok(None);
+    };
+    let Some(file) = descriptor::duplicate(&filelike) else {
+        return Ok(None);
+    };
+    // The object's own idea of its position: a buffered reader has read ahead of it.
+    let Ok(offset) = filelike
+        .call_method0(intern!(py, "tell"))
+        .and_then(|position| position.extract::<u64>())
+    else {
+        return Ok(None);
+    };
+    let Ok(metadata) = file.metadata() else {
+        return Ok(None);
+    };
+    if !metadata.is_file() || metadata.len() < offset || metadata.len() == 0 {
+        // Files of /proc and the like have no length: they are read.
+        return Ok(None);
+    }
+    Ok(Some(Part {
+        length: metadata.len() - offset,
+        file,
+        offset,
+    }))
+}
+
+fn send_file(gateway: &Gateway, exchange: &Exchange, part: Part) -> Result<(), Failure> {
+    let (lead, allowed, tail) = exchange.open_body(part.length)?;
+    let mut reactor = gateway.reactor();
+    reactor.queue_segment(exchange.id, Segment::Bytes(lead));
+    let file = Segment::File {
+        file: part.file,
+        offset: part.offset,
+        remaining: allowed,
+    };
+    reactor.queue_segment(exchange.id, file);
+    reactor.queue_segment(exchange.id, Segment::Bytes(tail.to_vec()));
+    match reactor.flush(exchange.id) {
+        Progress::Gone => Err(Failure::Gone),
+        Progress::Accepted | Progress::Pending => Ok(()),
+    }
+}

@@ -1,0 +1,381 @@
+//! One request's answer: `start_response`, `write` and the rules of PEP 3333 between them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use meinheld_protocol::Version;
+use meinheld_protocol::encode::{
+    self, BodyEncoder, CHUNK_END, Encoded, RequestTraits, ResponseError, ResponseHead,
+};
+use meinheld_reactor::{ConnId, Progress};
+use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+
+use crate::failure::Failure;
+use crate::ffi::text;
+use crate::gateway::Gateway;
+
+/// Ends a chunk that is also the last one.
+const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+
+/// How far an answer has got. What a state needs, it owns.
+enum Answer {
+    /// `start_response` was not called yet.
+    Awaited,
+    /// It was, but the head has not left, so that an error can still replace it.
+    Begun(Encoded),
+    /// The head has left.
+    Sending(Sending),
+    /// The application took the socket over.
+    TakenOver,
+}
+
+/// An answer whose head has left.
+#[derive(Clone, Copy)]
+struct Sending {
+    body: BodyEncoder,
+    persistent: bool,
+    /// Octets of the body, framing apart, that were given to the kernel.
+    sent: u64,
+}
+
+/// What hooks and the access log want to know of a response.
+pub(crate) struct Summary {
+    pub(crate) status: Py<PyString>,
+    pub(crate) headers: Py<PyList>,
+}
+
+/// How an answer ended, for the connection's sake.
+pub(crate) enum End {
+    /// Regularly; the flag says whether the connection may stay.
+    Complete(bool),
+    /// With less than its Content-Length: this many octets are missing.
+    Short(u64),
+}
+
+/// The object whose methods are `start_response`, `write` and `wsgi.early_hints`.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct Exchange {
+    gateway: Arc<Gateway>,
+    pub(crate) id: ConnId,
+    request: RequestTraits,
+    answer: Mutex<Answer>,
+    summary: Mutex<Option<Summary>>,
+}
+
+impl Exchange {
+    pub(crate) fn new(gateway: Arc<Gateway>, id: ConnId, request: RequestTraits) -> Self {
+        let (answer, summary) = (Mutex::new(Answer::Awaited), Mutex::new(None));
+        Self {
+            gateway,
+            id,
+            request,
+            answer,
+            summary,
+        }
+    }
+
+    /// Locked for a change of state only, never while Python code may run.
+    fn answer(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn head_has_left(&self) -> bool {
+        matches!(*self.answer(), Answer::Sending(_))
+    }
+
+    pub(crate) fn is_taken_over(&self) -> bool {
+        matches!(*self.answer(), Answer::TakenOver)
+    }
+
+    /// The application takes the socket; `false` when the head has left already, and the client
+    /// would get octets of two kinds mixed.
+    pub(crate) fn take_over(&self) -> bool {
+        let mut answer = self.answer();
+        let allowed = !matches!(*answer, Answer::TakenOver);
+        *answer = Answer::TakenOver;
+        allowed
+    }
+
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        self.summary
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Octets of the body that were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        match &*self.answer() {
+            Answer::Sending(sending) => sending.sent,
+            _ => 0,
+        }
+    }
+
+    /// Encodes a head from what the application gave.
+    fn encode(
+        &self,
+        status: &Bound<'_, PyString>,
+        headers: &Bound<'_, PyList>,
+    ) -> PyResult<Encoded> {
+        let date = self.gateway.reactor().date();
+        let status = text::octets(status)?;
+        let out = Vec::with_capacity(512);
+        let mut head = ResponseHead::start(out, self.request, &status, self.gateway.server, &date)
+            .map_err(refused)?;
+        for field in headers {
+            add_field(&mut head, &field)?;
+        }
+        Ok(head.finish(self.gateway.may_persist()))
+    }
+
+    fn summarise(&self, status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<()> {
+        if self.gateway.face.wants_records() {
+            // A copy: the application may go on changing its list.
+            let headers = headers.get_slice(0, headers.len()).unbind();
+            let summary = Summary {
+                status: status.clone().unbind(),
+                headers,
+            };
+            *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = Some(summary);
+        }
+        Ok(())
+    }
+
+    /// Sends a block, with the head where that is still owed. `last` says that no other block
+    /// follows, so that the end of the body leaves in the same write.
+    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<Progress, Failure> {
+        let octets = block.as_bytes();
+        if octets.is_empty() {
+            return Ok(Progress::Accepted);
+        }
+        let mut answer = self.answer();
+        let (mut lead, mut sending) = Self::open(&mut answer)?;
+        let length = sending.body.admit(octets.len());
+        sending.sent += length as u64;
+        let mut tail: &'static [u8] = b"";
+        if sending.body.is_chunked() && length > 0 {
+            encode::chunk_prefix(&mut lead, length);
+            tail = if last { LAST_CHUNK_END } else { CHUNK_END };
+            if last {
+                // Nothing may follow the last chunk.
+                sending.body = BodyEncoder::Omitted;
+            }
+        }
+        *answer = Answer::Sending(sending);
+        drop(answer);
+        if lead.is_empty() && length == 0 {
+            return Ok(Progress::Accepted);
+        }
+        match self.gateway.send_block(self.id, lead, block, length, tail) {
+            Progress::Gone => Err(Failure::Gone),
+            progress => Ok(progress),
+        }
+    }
+
+    /// Sends the head alone, or nothing where it has left, and gives room for `length` octets of
+    /// body that the caller sends itself: how many are allowed, and what goes before them.
+    pub(crate) fn open_body(&self, length: u64) -> Result<(Vec<u8>, u64, &'static [u8]), Failure> {
+        let mut answer = self.answer();
+        let (mut lead, mut sending) = Self::open(&mut answer)?;
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+        let allowed = sending.body.admit(wanted);
+        sending.sent += allowed as u64;
+        let mut tail: &'static [u8] = b"";
+        if sending.body.is_chunked() && allowed > 0 {
+            encode::chunk_prefix(&mut lead, allowed);
+            tail = CHUNK_END;
+        }
+        *answer = Answer::Sending(sending);
+        Ok((lead, allowed as u64, tail))
+    }
+
+    fn open(answer: &mut Answer) -> Result<(Vec<u8>, Sending), Failure> {
+        match answer {
+            Answer::Sending(sending) => Ok((Vec::new(), *sending)),
+            Answer::TakenOver => Err(Failure::TakenOver),
+            Answer::Awaited => Err(Failure::Raised(PyAssertionError::new_err(
+                "the application gave a body before it called start_response()",
+            ))),
+            begun @ Answer::Begun(_) => {
+                let Answer::Begun(encoded) = std::mem::replace(begun, Answer::Awaited) else {
+                    return Err(Failure::TakenOver);
+                };
+                let Encoded {
+                    head,
+                    body,
+                    persistent,
+                } = encoded;
+                Ok((
+                    head,
+                    Sending {
+                        body,
+                        persistent,
+                        sent: 0,
+                    },
+                ))
+            }
+        }
+    }
+
+    /// Ends the answer: sends what is owed, and says what becomes of the connection.
+    pub(crate) fn end(&self) -> Result<End, Failure> {
+        let mut answer = self.answer();
+        if matches!(*answer, Answer::Awaited) {
+            return Err(Failure::Raised(PyAssertionError::new_err(
+                "the application returned without having called start_response()",
+            )));
+        }
+        let (mut lead, sending) = Self::open(&mut answer)?;
+        *answer = Answer::Sending(sending);
+        drop(answer);
+        let end = match sending.body.end() {
+            Ok(last) => {
+                lead.extend_from_slice(last);
+                End::Complete(sending.persistent)
+            }
+            Err(short) => End::Short(short.missing),
+        };
+        if !lead.is_empty() && self.gateway.send_octets(self.id, lead) == Progress::Gone {
+            return Err(Failure::Gone);
+        }
+        Ok(end)
+    }
+}
+
+fn refused(error: ResponseError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn add_field(head: &mut ResponseHead, field: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (name, value);
+    if let Ok(pair) = field.cast::<PyTuple>() {
+        if pair.len() != 2 {
+            return Err(PyTypeError::new_err(format!(
+                "{field:?} is not a (name, value) pair"
+            )));
+        }
+        (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
+    } else {
+        (name, value) = field.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+    }
+    let name = native(&name, "a header name")?;
+    let value = native(&value, "a header value")?;
+    head.field(&text::octets(name)?, &text::octets(value)?)
+        .map_err(refused)
+}
+
+/// PEP 3333 wants `str` for statuses and headers, on Python 3 too.
+fn native<'a, 'py>(value: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
+    value.cast::<PyString>().map_err(|_| {
+        let kind = value.get_type();
+        PyTypeError::new_err(format!(
+            "{what} must be str, not {kind}: decode it as latin-1"
+        ))
+    })
+}
+
+#[pymethods]
+impl Exchange {
+    /// `start_response(status, headers, exc_info=None)` of PEP 3333; returns `write`.
+    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    fn start_response<'py>(
+        slf: &Bound<'py, Self>,
+        status: &Bound<'py, PyAny>,
+        headers: &Bound<'py, PyAny>,
+        exc_info: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        match exc_info.filter(|given| !given.is_none()) {
+            Some(exc_info) if this.head_has_left() => {
+                let error = PyErr::from_value(exc_info.get_item(1)?);
+                let traceback = exc_info.get_item(2)?;
+                error.set_traceback(py, traceback.cast_into().ok());
+                return Err(error);
+            }
+            Some(_) => {}
+            None if !matches!(*this.answer(), Answer::Awaited | Answer::TakenOver) => {
+                return Err(PyAssertionError::new_err(
+                    "start_response() was called a second time, without exc_info",
+                ));
+            }
+            None => {}
+        }
+        let status = native(status, "the status")?;
+        let headers = match headers.cast::<PyList>() {
+            Ok(list) => list.clone(),
+            // Any other iterable is taken too, as gunicorn takes it.
+            Err(_) => PyList::new(py, headers.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+        };
+        let headers = &headers;
+        let encoded = this.encode(status, headers)?;
+        this.summarise(status, headers)?;
+        let mut answer = this.answer();
+        if !matches!(*answer, Answer::TakenOver) {
+            *answer = Answer::Begun(encoded);
+        }
+        drop(answer);
+        slf.getattr(intern!(py, "write"))
+    }
+
+    /// `write(block)` of PEP 3333: returns once the kernel has accepted all of it.
+    ///
+    /// Raises `ConnectionResetError` when the client is gone.
+    #[pyo3(signature = (block, /))]
+    fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        let block = bytes_block(block)?;
+        let sent = self.send(block, false).and_then(|progress| match progress {
+            Progress::Pending => self.gateway.wait_accepted(py, self.id),
+            Progress::Accepted | Progress::Gone => Ok(()),
+        });
+        sent.map_err(|failure| match failure {
+            Failure::Raised(error) => error,
+            Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
+            Failure::TakenOver => {
+                PyConnectionResetError::new_err("the application has taken the socket over")
+            }
+        })
+    }
+
+    /// `wsgi.early_hints(headers)`: a 103 response (RFC 8297), where the client may get one.
+    #[pyo3(signature = (headers, /))]
+    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let owed = matches!(*self.answer(), Answer::Awaited | Answer::Begun(_));
+        if !owed || self.request.version < Version::Http11 {
+            return Ok(());
+        }
+        let mut fields = Vec::new();
+        for field in headers.try_iter()? {
+            let (name, value) = field?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            fields.push((hint_octets(&name)?, hint_octets(&value)?));
+        }
+        let pairs = fields
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let hints = encode::early_hints(pairs).map_err(refused)?;
+        self.gateway.send_octets(self.id, hints);
+        Ok(())
+    }
+}
+
+/// Early hints may be given as bytes too, as gunicorn allows.
+fn hint_octets(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    Ok(text::octets(native(value, "an early hint")?)?.into_owned())
+}
+
+/// A block of a body, which PEP 3333 wants to be bytes.
+pub(crate) fn bytes_block<'a, 'py>(
+    block: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, PyBytes>> {
+    block.cast::<PyBytes>().map_err(|_| {
+        let kind = block.get_type();
+        PyTypeError::new_err(format!(
+            "a block of the body must be bytes, not {kind}: encode it"
+        ))
+    })
+}

@@ -1,0 +1,177 @@
+//! Floor 4, as the gateway sees it: an object that beats, logs and runs the configured hooks.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+/// The Python object behind the gateway (`Face` in `_core.pyi`). What is not configured is `None`
+/// there, and costs nothing here.
+pub(crate) struct Face {
+    object: Py<PyAny>,
+    beat: Py<PyAny>,
+    record: Option<Py<PyAny>>,
+    pre_request: Option<Py<PyAny>>,
+    log_access: Option<Py<PyAny>>,
+    post_request: Option<Py<PyAny>>,
+}
+
+impl Face {
+    pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let optional = |name: &str| -> PyResult<Option<Py<PyAny>>> {
+            let attribute = object.getattr(name)?;
+            Ok(if attribute.is_none() {
+                None
+            } else {
+                Some(attribute.unbind())
+            })
+        };
+        Ok(Self {
+            beat: object.getattr("beat")?.unbind(),
+            record: optional("record")?,
+            pre_request: optional("pre_request")?,
+            log_access: optional("log_access")?,
+            post_request: optional("post_request")?,
+            object: object.clone().unbind(),
+        })
+    }
+
+    /// Beats the heart; `false` when the worker is to leave.
+    pub(crate) fn beat(&self, py: Python<'_>) -> PyResult<bool> {
+        self.beat.call0(py)?.extract(py)
+    }
+
+    /// Whether the worker is meant to go on, as a signal handler leaves it.
+    pub(crate) fn alive(&self, py: Python<'_>) -> bool {
+        self.object
+            .getattr(py, "alive")
+            .and_then(|alive| alive.extract(py))
+            .unwrap_or(true)
+    }
+
+    /// Whether anybody looks at requests and responses: a hook or an access log.
+    pub(crate) fn wants_records(&self) -> bool {
+        self.record.is_some()
+    }
+
+    pub(crate) fn record<'py>(
+        &self,
+        py: Python<'py>,
+        facts: Bound<'py, PyTuple>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.record
+            .as_ref()
+            .map(|make| make.bind(py).call1(facts))
+            .transpose()
+    }
+
+    /// Calls the `pre_request` hook; what it raises is an error of this request.
+    pub(crate) fn pre_request(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.pre_request.as_ref().map_or(Ok(()), |hook| {
+            hook.bind(request.py()).call1((request,)).map(drop)
+        })
+    }
+
+    /// Writes the access record. The face logs what goes wrong with it.
+    pub(crate) fn log_access(
+        &self,
+        request: &Bound<'_, PyAny>,
+        environ: &Bound<'_, PyAny>,
+        response: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.log_access.as_ref().map_or(Ok(()), |log| {
+            log.bind(request.py())
+                .call1((request, environ, response))
+                .map(drop)
+        })
+    }
+
+    /// Calls the `post_request` hook. The face logs what it raises.
+    pub(crate) fn post_request(
+        &self,
+        request: &Bound<'_, PyAny>,
+        environ: &Bound<'_, PyAny>,
+        response: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.post_request.as_ref().map_or(Ok(()), |hook| {
+            hook.bind(request.py())
+                .call1((request, environ, response))
+                .map(drop)
+        })
+    }
+
+    /// A client was refused.
+    pub(crate) fn rejected(&self, py: Python<'_>, peer: String, reason: String) -> PyResult<()> {
+        self.object
+            .call_method1(py, "rejected", (peer, reason))
+            .map(drop)
+    }
+
+    /// The application failed.
+    pub(crate) fn failed(
+        &self,
+        py: Python<'_>,
+        error: &PyErr,
+        method: &[u8],
+        target: &[u8],
+    ) -> PyResult<()> {
+        let arguments = (
+            error.value(py),
+            method.escape_ascii().to_string(),
+            target.escape_ascii().to_string(),
+        );
+        self.object.call_method1(py, "failed", arguments).map(drop)
+    }
+
+    pub(crate) fn warn(&self, py: Python<'_>, message: String) -> PyResult<()> {
+        self.object.call_method1(py, "warn", (message,)).map(drop)
+    }
+
+    /// The last request before `max_requests` restarts the worker is being served.
+    pub(crate) fn spent(&self, py: Python<'_>) -> PyResult<()> {
+        self.object.call_method0(py, "spent").map(drop)
+    }
+
+    /// The worker accepts no more connections.
+    pub(crate) fn draining(&self, py: Python<'_>) -> PyResult<()> {
+        self.object.call_method0(py, "draining").map(drop)
+    }
+
+    /// A child that the application forked has come back out of it.
+    pub(crate) fn forked(&self, py: Python<'_>) -> PyResult<()> {
+        self.object.call_method0(py, "forked").map(drop)
+    }
+
+    /// Makes the socket object of an application that takes its connection over.
+    pub(crate) fn take_over<'py>(
+        &self,
+        py: Python<'py>,
+        descriptor: i32,
+        leftover: Vec<u8>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let leftover = pyo3::types::PyBytes::new(py, &leftover);
+        self.object
+            .bind(py)
+            .call_method1("take_over", (descriptor, leftover))
+    }
+
+    /// A real socket object over a duplicate of the connection, for looking only.
+    pub(crate) fn observe<'py>(
+        &self,
+        py: Python<'py>,
+        descriptor: i32,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.object.bind(py).call_method1("observe", (descriptor,))
+    }
+
+    /// The response as the hooks and the access log see it: status, headers, octets sent, whether
+    /// the head has left, seconds.
+    pub(crate) fn response<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyAny>,
+        facts: (Bound<'py, PyString>, Bound<'py, PyList>, u64, bool, f64),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (status, headers, sent, head_has_left, elapsed) = facts;
+        let arguments = (request, status, headers, sent, head_has_left, elapsed);
+        self.object.bind(py).call_method1("response", arguments)
+    }
+}

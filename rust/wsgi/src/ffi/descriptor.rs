@@ -1,0 +1,31 @@
+//! Descriptors that Python names by number.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+/// A duplicate of `filelike`'s descriptor, close-on-exec; `None` where it has none.
+pub(crate) fn duplicate(filelike: &Bound<'_, PyAny>) -> Option<File> {
+    let number = filelike
+        .call_method0(intern!(filelike.py(), "fileno"))
+        .ok()?;
+    own(number.extract().ok()?).ok().map(File::from)
+}
+
+/// A duplicate of a descriptor that stays the caller's, close-on-exec.
+///
+/// # Errors
+///
+/// When the number names nothing, or no descriptors are left.
+pub(crate) fn own(number: i32) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1, and is used for one `dup` only: the kernel answers EBADF
+    // where it names nothing.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    borrowed.try_clone_to_owned()
+}

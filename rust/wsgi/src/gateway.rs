@@ -1,0 +1,193 @@
+//! What all objects of one worker share: the reactor, the face, and how octets get out.
+
+use std::io::IoSlice;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use meinheld_reactor::{ConnId, ForeignId, InFlight, Lifecycle, Progress, Reactor, Segment};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::face::Face;
+use crate::failure::Failure;
+use crate::ffi::bytes::PinnedBytes;
+
+/// The heart beats this often while the loop turns: gunicorn's contract asks for once a second.
+const BEAT: Duration = Duration::from_millis(750);
+/// A block up to this length is copied behind the head: one buffer is cheaper to send than two.
+const COPIED: usize = 4096;
+
+/// Shared by the loop and by everything it hands to the application.
+pub(crate) struct Gateway {
+    reactor: Mutex<Reactor>,
+    pub(crate) face: Face,
+    pub(crate) in_flight: InFlight,
+    pub(crate) server: &'static str,
+    pub(crate) sendfile: bool,
+    /// Whether connections may serve a second request at all (gunicorn `keepalive`).
+    pub(crate) keep_alive: bool,
+    signals: ForeignId,
+    last_beat: Mutex<Instant>,
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        reactor: Reactor,
+        face: Face,
+        signals: ForeignId,
+        server: &'static str,
+        sendfile: bool,
+        keep_alive: bool,
+    ) -> Self {
+        Self {
+            reactor: Mutex::new(reactor),
+            face,
+            // Inline, one request is with the application at a time.
+            in_flight: InFlight::new(1),
+            server,
+            sendfile,
+            keep_alive,
+            signals,
+            last_beat: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// The reactor, for one operation. Never held while Python code may run: that could come back
+    /// here.
+    pub(crate) fn reactor(&self) -> MutexGuard<'_, Reactor> {
+        self.reactor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a connection answered now may stay.
+    pub(crate) fn may_persist(&self) -> bool {
+        self.keep_alive && self.reactor().lifecycle() == Lifecycle::Serving
+    }
+
+    /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
+    pub(crate) fn turn(&self, py: Python<'_>, io_only: bool) -> PyResult<()> {
+        let limit = self.until_beat();
+        let mut wait = {
+            let mut reactor = self.reactor();
+            if io_only {
+                reactor.prepare_io_wait(limit)
+            } else {
+                reactor.prepare_wait(limit)
+            }
+        };
+        if wait.may_block() {
+            py.detach(|| wait.run())?;
+        } else {
+            wait.run()?;
+        }
+        let mut reactor = self.reactor();
+        reactor.absorb(wait);
+        Ok(())
+    }
+
+    /// Runs the Python signal handlers, and beats if it is time to; what a handler raises comes
+    /// out of here.
+    pub(crate) fn tend(&self, py: Python<'_>) -> PyResult<()> {
+        py.check_signals()?;
+        let signalled = self.reactor().take_foreign(self.signals);
+        if signalled || self.until_beat().is_zero() {
+            self.beat(py)?;
+        }
+        Ok(())
+    }
+
+    fn until_beat(&self) -> Duration {
+        let last = *self
+            .last_beat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        BEAT.saturating_sub(last.elapsed())
+    }
+
+    fn beat(&self, py: Python<'_>) -> PyResult<()> {
+        *self
+            .last_beat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if !self.face.beat(py)? {
+            // Told to go. What waits in the backlog is taken along: on a stop nobody else would.
+            self.drain(py, true)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to leave, once.
+    pub(crate) fn drain(&self, py: Python<'_>, sweep: bool) -> PyResult<()> {
+        {
+            let mut reactor = self.reactor();
+            if reactor.lifecycle() != Lifecycle::Serving {
+                return Ok(());
+            }
+            reactor.drain(sweep);
+        }
+        self.face.draining(py)
+    }
+
+    /// Sends `lead`, then the first `length` octets of `block`, then `tail`; queues what the
+    /// kernel does not take, the block without a copy.
+    pub(crate) fn send_block(
+        &self,
+        id: ConnId,
+        mut lead: Vec<u8>,
+        block: &Bound<'_, PyBytes>,
+        length: usize,
+        tail: &'static [u8],
+    ) -> Progress {
+        let octets = &block.as_bytes()[..length];
+        if length <= COPIED {
+            lead.extend_from_slice(octets);
+            lead.extend_from_slice(tail);
+            return self.send_octets(id, lead);
+        }
+        let mut reactor = self.reactor();
+        let slices = [
+            IoSlice::new(&lead),
+            IoSlice::new(octets),
+            IoSlice::new(tail),
+        ];
+        let Some(taken) = reactor.try_write(id, &slices) else {
+            return Progress::Gone;
+        };
+        let (of_lead, rest) = (taken.min(lead.len()), taken.saturating_sub(lead.len()));
+        let (of_block, of_tail) = (rest.min(length), rest.saturating_sub(length));
+        lead.drain(..of_lead);
+        reactor.queue_segment(id, Segment::Bytes(lead));
+        let pinned = PinnedBytes::new(block, length);
+        reactor.queue_segment(id, Segment::Shared(Box::new(pinned), of_block));
+        reactor.queue_segment(id, Segment::Bytes(tail[of_tail..].to_vec()));
+        reactor.flush(id)
+    }
+
+    /// Sends octets of our own.
+    pub(crate) fn send_octets(&self, id: ConnId, mut octets: Vec<u8>) -> Progress {
+        let mut reactor = self.reactor();
+        let Some(taken) = reactor.try_write(id, &[IoSlice::new(&octets)]) else {
+            return Progress::Gone;
+        };
+        if taken == octets.len() {
+            return Progress::Accepted;
+        }
+        octets.drain(..taken);
+        reactor.queue_segment(id, Segment::Bytes(octets));
+        reactor.flush(id)
+    }
+
+    /// Waits until the kernel has accepted all of this answer so far, in turns that only move
+    /// octets: no application call starts meanwhile.
+    pub(crate) fn wait_accepted(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
+        loop {
+            let progress = self.reactor().progress(id);
+            match progress {
+                Progress::Accepted => return Ok(()),
+                Progress::Gone => return Err(Failure::Gone),
+                Progress::Pending => {}
+            }
+            self.turn(py, true)?;
+            self.tend(py)?;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Floor 3: the WSGI gateway, the extension module `meinheld_worker._core`.
+//!
+//! It owns the loop: it pulls events out of the reactor, builds `environ`, calls the application,
+//! and answers. What it knows of gunicorn is the `face` object that floor 4 hands it.
+
+// `std` features that floor 1 must not ask for itself; see Cargo.toml.
+use {httparse as _, memchr as _};
+
+use pyo3::prelude::*;
+
+mod body;
+mod environ;
+mod exchange;
+mod face;
+mod failure;
+mod ffi;
+mod gateway;
+mod input;
+mod names;
+mod options;
+mod serve;
+mod socket;
+mod worker;
+
+/// The native half of the meinheld worker.
+#[pymodule(gil_used = true)]
+mod _core {
+    #[pymodule_export]
+    use crate::exchange::Exchange;
+    #[pymodule_export]
+    use crate::input::Input;
+    #[pymodule_export]
+    use crate::options::Options;
+    #[pymodule_export]
+    use crate::socket::ClientSocket;
+    #[pymodule_export]
+    use crate::worker::Loop;
+}

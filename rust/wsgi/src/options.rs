@@ -1,0 +1,150 @@
+//! The settings of a worker, frozen: what floor 4 read from gunicorn's, checked once more.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use meinheld_protocol::{HeaderMap, Limits, Policy};
+use meinheld_reactor::{BodyPolicy, Options as ReactorOptions, Timeouts, Trust};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+/// The product name in Server fields: without a version, which only helps attackers.
+pub(crate) const SERVER: &str = "meinheld";
+
+/// A worker's settings. Sizes are octets, times are seconds.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct Options {
+    pub(crate) reactor: ReactorOptions,
+    pub(crate) graceful_timeout: Duration,
+    pub(crate) max_requests: Option<u64>,
+    pub(crate) sendfile: bool,
+    pub(crate) script_name: String,
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name}: {value} is not a time in seconds")))
+}
+
+fn network(text: &str) -> PyResult<IpNet> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
+        PyValueError::new_err(format!(
+            "forwarded_allow_ips: {text:?} is not an address or network"
+        ))
+    })
+}
+
+#[pymethods]
+impl Options {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        limit_request_line,
+        limit_request_fields,
+        limit_request_field_size,
+        max_body,
+        header_map,
+        forwarder_headers,
+        secure_scheme_headers,
+        forwarded_allow_ips,
+        permit_unconventional_http_method,
+        casefold_http_method,
+        body_memory,
+        body_folder,
+        head_timeout,
+        body_timeout,
+        send_timeout,
+        keepalive,
+        graceful_timeout,
+        worker_connections,
+        max_requests,
+        sendfile,
+        script_name,
+    ))]
+    #[allow(clippy::too_many_arguments)] // Named one by one in Python.
+    fn new(
+        limit_request_line: usize,
+        limit_request_fields: usize,
+        limit_request_field_size: usize,
+        max_body: Option<u64>,
+        header_map: &str,
+        forwarder_headers: Vec<String>,
+        secure_scheme_headers: Vec<(String, String)>,
+        forwarded_allow_ips: Vec<String>,
+        permit_unconventional_http_method: bool,
+        casefold_http_method: bool,
+        body_memory: usize,
+        body_folder: Option<PathBuf>,
+        head_timeout: f64,
+        body_timeout: f64,
+        send_timeout: f64,
+        keepalive: f64,
+        graceful_timeout: f64,
+        worker_connections: usize,
+        max_requests: Option<u64>,
+        sendfile: bool,
+        script_name: String,
+    ) -> PyResult<Self> {
+        let header_map = match header_map {
+            "drop" => HeaderMap::Drop,
+            "refuse" => HeaderMap::Refuse,
+            "dangerous" => HeaderMap::Dangerous,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "header_map: {other:?} is not drop, refuse or dangerous"
+                )));
+            }
+        };
+        let policy = Policy {
+            limits: Limits {
+                request_line: limit_request_line,
+                fields: limit_request_fields,
+                field_size: limit_request_field_size,
+                max_body,
+            },
+            header_map,
+            forwarder_headers: forwarder_headers
+                .into_iter()
+                .map(String::into_bytes)
+                .collect(),
+            secure_scheme_headers: secure_scheme_headers
+                .into_iter()
+                .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
+                .collect(),
+            permit_unconventional_method: permit_unconventional_http_method,
+            casefold_method: casefold_http_method,
+        };
+        let trust = if forwarded_allow_ips.iter().any(|entry| entry == "*") {
+            Trust::Everyone
+        } else {
+            let networks = forwarded_allow_ips.iter().map(|entry| network(entry));
+            Trust::Networks(networks.collect::<PyResult<_>>()?)
+        };
+        let timeouts = Timeouts {
+            head: seconds("MEINHELD_HEAD_TIMEOUT", head_timeout)?,
+            body: seconds("MEINHELD_BODY_TIMEOUT", body_timeout)?,
+            send: seconds("MEINHELD_SEND_TIMEOUT", send_timeout)?,
+            keep_alive: seconds("keepalive", keepalive)?,
+            ..Timeouts::default()
+        };
+        Ok(Self {
+            reactor: ReactorOptions {
+                policy,
+                trust,
+                body: BodyPolicy::Whole,
+                body_memory,
+                body_folder,
+                timeouts,
+                max_connections: worker_connections,
+                server: SERVER,
+            },
+            graceful_timeout: seconds("graceful_timeout", graceful_timeout)?,
+            max_requests,
+            sendfile,
+            script_name,
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! One request, from the event to the end of its answer, inline on the loop's thread.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meinheld_protocol::encode::{self, RequestTraits};
+use meinheld_protocol::{Head, Scheme, Status, Version};
+use meinheld_reactor::{Body, Peer, Progress, Record, Request, forked_child};
+use pyo3::exceptions::{PyStopIteration, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use crate::body;
+use crate::environ::{Builder, EnvironError, Objects};
+use crate::exchange::{End, Exchange, Summary};
+use crate::failure::Failure;
+use crate::ffi::text;
+use crate::gateway::Gateway;
+use crate::input::Input;
+use crate::socket::ClientSocket;
+
+/// The one slot of [`InFlight`](meinheld_reactor::InFlight) that is used inline.
+const SLOT: usize = 0;
+
+/// The application, and what calling it needs.
+pub(crate) struct Service {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) application: Py<PyAny>,
+    pub(crate) environs: Builder,
+    pub(crate) file_wrapper: Py<PyAny>,
+}
+
+/// What becomes of the connection.
+enum Outcome {
+    /// The answer is complete; the flag says whether another request may follow.
+    Finished { keep: bool },
+    /// The answer failed with its head out: the client must see that.
+    Broken,
+    /// Nothing is left to do: the client has gone, or the socket is the application's.
+    Nothing,
+}
+
+/// What the hooks and the access log are told, where there are any.
+struct Records<'py> {
+    request: Bound<'py, PyAny>,
+    started: Instant,
+}
+
+impl Service {
+    /// Serves one request.
+    ///
+    /// # Errors
+    ///
+    /// What ends the worker: a `SystemExit` of a signal handler.
+    pub(crate) fn serve(&self, py: Python<'_>, mut request: Request) -> PyResult<()> {
+        let id = request.id;
+        if self.gateway.reactor().progress(id) == Progress::Gone {
+            // It left while its request waited.
+            self.gateway.reactor().recycle(request.head);
+            return Ok(());
+        }
+        let (head, peer) = (&request.head, request.peer.clone());
+        let record = Record::new(id, peer, head.method(), head.target());
+        self.gateway.in_flight.enter(SLOT, record);
+        let body = std::mem::replace(&mut request.body, Body::Empty);
+        let outcome = self.answer(py, &request, body);
+        self.gateway.in_flight.leave(SLOT);
+        let mut reactor = self.gateway.reactor();
+        reactor.recycle(request.head);
+        match outcome? {
+            Outcome::Finished { keep } => reactor.finish(id, keep),
+            Outcome::Broken => reactor.abort(id),
+            Outcome::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&self, py: Python<'_>, request: &Request, body: Body) -> PyResult<Outcome> {
+        let traits = RequestTraits {
+            // After its FIN a client sends no second request.
+            keep_alive: request.head.keep_alive() && !request.half_closed,
+            ..RequestTraits::from(&request.head)
+        };
+        let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits);
+        let exchange = Bound::new(py, exchange)?;
+        let input = Bound::new(py, Input::new(body))?.into_any();
+        let records = self.records(py, request, &input)?;
+        let mut environ = None;
+        let mut ended = Ok(());
+        if let Some(records) = &records {
+            ended = self
+                .gateway
+                .face
+                .pre_request(&records.request)
+                .map_err(Failure::Raised);
+        }
+        if ended.is_ok() {
+            match self.environ(py, request, &exchange, &input) {
+                Ok(built) => environ = Some(built),
+                Err(EnvironError::Raised(error)) => return Err(error),
+                Err(EnvironError::OutsideScript(reason)) => {
+                    self.gateway
+                        .face
+                        .rejected(py, request.peer.to_string(), reason.clone())?;
+                    self.send_error(request, &reason);
+                    return Ok(Outcome::Finished { keep: false });
+                }
+            }
+        }
+        let mut iterable = None;
+        if let (Some(environ), Ok(())) = (&environ, &ended) {
+            (ended, iterable) = self.call(py, &exchange, environ);
+        }
+        if forked_child() {
+            self.gateway.face.forked(py)?;
+        }
+        let outcome = self.settle(py, request, &exchange, ended);
+        if let Some(records) = records {
+            self.report(py, records, &exchange, environ, iterable, request)?;
+        } else if let Some(iterable) = iterable {
+            self.close(py, &iterable, request)?;
+        }
+        outcome
+    }
+
+    fn environ<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        exchange: &Bound<'py, Exchange>,
+        input: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyDict>, EnvironError> {
+        let early_hints = exchange.getattr(intern!(py, "early_hints"))?;
+        let socket = ClientSocket::new(Arc::clone(&self.gateway), exchange.clone().unbind());
+        let socket = Bound::new(py, socket)?.into_any();
+        let objects = Objects {
+            input,
+            early_hints: &early_hints,
+            socket: &socket,
+        };
+        self.environs.build(py, request, &objects)
+    }
+
+    /// Calls the application and sends what it returns. The iterable comes back to be closed.
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        exchange: &Bound<'py, Exchange>,
+        environ: &Bound<'py, PyDict>,
+    ) -> (Result<(), Failure>, Option<Bound<'py, PyAny>>) {
+        let called = exchange
+            .getattr(intern!(py, "start_response"))
+            .and_then(|start_response| self.application.bind(py).call1((environ, start_response)));
+        let iterable = match called {
+            Ok(iterable) => iterable,
+            Err(error) => return (Err(Failure::Raised(error)), None),
+        };
+        if forked_child() {
+            return (Ok(()), None);
+        }
+        let this = exchange.get();
+        let sent = if this.is_taken_over() {
+            Err(Failure::TakenOver)
+        } else {
+            body::send(&self.gateway, this, &iterable, self.file_wrapper.bind(py))
+        };
+        (sent, Some(iterable))
+    }
+
+    /// Brings the answer to its end, or answers for the application that failed.
+    fn settle(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        exchange: &Bound<'_, Exchange>,
+        ended: Result<(), Failure>,
+    ) -> PyResult<Outcome> {
+        let this = exchange.get();
+        match ended.and_then(|()| this.end()) {
+            Ok(End::Complete(keep)) => Ok(Outcome::Finished { keep }),
+            Ok(End::Short(missing)) => {
+                let target = request.head.target().escape_ascii();
+                self.gateway.face.warn(
+                    py,
+                    format!("{target}: the body is {missing} octets shorter than its Content-Length; the connection is aborted"),
+                )?;
+                Ok(Outcome::Broken)
+            }
+            Err(Failure::Gone | Failure::TakenOver) => Ok(Outcome::Nothing),
+            Err(Failure::Raised(error)) => self.raised(py, request, this, error),
+        }
+    }
+
+    fn raised(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        exchange: &Exchange,
+        error: PyErr,
+    ) -> PyResult<Outcome> {
+        let face = &self.gateway.face;
+        if error.is_instance_of::<PySystemExit>(py) && !face.alive(py) {
+            // A signal handler's, raised wherever the application happened to be.
+            return Err(error);
+        }
+        let gone = self.gateway.reactor().progress(request.id) == Progress::Gone;
+        if error.is_instance_of::<PyStopIteration>(py) {
+            // How an application says that the socket was its own affair.
+            return Ok(if gone {
+                Outcome::Nothing
+            } else {
+                Outcome::Broken
+            });
+        }
+        let lost_client = gone && error.is_instance_of::<pyo3::exceptions::PyOSError>(py);
+        if !lost_client {
+            face.failed(py, &error, request.head.method(), request.head.target())?;
+        }
+        if gone {
+            return Ok(Outcome::Nothing);
+        }
+        if exchange.head_has_left() {
+            return Ok(Outcome::Broken);
+        }
+        self.send_error(request, "the application failed");
+        Ok(Outcome::Finished { keep: false })
+    }
+
+    fn send_error(&self, request: &Request, line: &str) {
+        let date = self.gateway.reactor().date();
+        let is_head = request.head.method() == b"HEAD";
+        let status = Status::INTERNAL_SERVER_ERROR;
+        let answer = encode::error_answer(status, line, self.gateway.server, &date, is_head);
+        self.gateway.send_octets(request.id, answer);
+    }
+
+    /// `close()` of PEP 3333, once, whatever happened.
+    fn close(
+        &self,
+        py: Python<'_>,
+        iterable: &Bound<'_, PyAny>,
+        request: &Request,
+    ) -> PyResult<()> {
+        if iterable.is_exact_instance_of::<PyList>() {
+            return Ok(());
+        }
+        let Ok(close) = iterable.getattr(intern!(py, "close")) else {
+            return Ok(());
+        };
+        if let Err(error) = close.call0() {
+            let face = &self.gateway.face;
+            if error.is_instance_of::<PySystemExit>(py) && !face.alive(py) {
+                return Err(error);
+            }
+            face.failed(py, &error, request.head.method(), request.head.target())?;
+        }
+        Ok(())
+    }
+
+    /// Tells the access log and the hooks, in gunicorn's order: log, `close()`, `post_request`.
+    fn report<'py>(
+        &self,
+        py: Python<'py>,
+        records: Records<'py>,
+        exchange: &Bound<'py, Exchange>,
+        environ: Option<Bound<'py, PyDict>>,
+        iterable: Option<Bound<'py, PyAny>>,
+        request: &Request,
+    ) -> PyResult<()> {
+        let face = &self.gateway.face;
+        let exchange = exchange.get();
+        let summary = exchange.summary().filter(|_| exchange.head_has_left());
+        let (status, headers) = match summary {
+            Some(Summary { status, headers }) => (status.into_bound(py), headers.into_bound(py)),
+            None => (
+                PyString::new(py, "500 Internal Server Error"),
+                PyList::empty(py),
+            ),
+        };
+        let elapsed = records.started.elapsed().as_secs_f64();
+        let facts = (
+            status,
+            headers,
+            exchange.sent(),
+            exchange.head_has_left(),
+            elapsed,
+        );
+        let response = face.response(py, &records.request, facts)?;
+        let environ = environ.unwrap_or_else(|| PyDict::new(py)).into_any();
+        if !exchange.is_taken_over() {
+            face.log_access(&records.request, &environ, &response)?;
+        }
+        if let Some(iterable) = iterable {
+            self.close(py, &iterable, request)?;
+        }
+        face.post_request(&records.request, &environ, &response)
+    }
+
+    fn records<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        input: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Records<'py>>> {
+        if !self.gateway.face.wants_records() {
+            return Ok(None);
+        }
+        let facts = request_facts(py, request, input)?;
+        let request = self.gateway.face.record(py, facts)?;
+        Ok(request.map(|request| Records {
+            request,
+            started: Instant::now(),
+        }))
+    }
+}
+
+/// Arguments of `Face.record`: method, uri, path, query, version, headers, scheme, peer, body.
+fn request_facts<'py>(
+    py: Python<'py>,
+    request: &Request,
+    input: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let head: &Head = &request.head;
+    let version = match head.version() {
+        Version::Http10 => (1, 0),
+        Version::Http11 => (1, 1),
+    };
+    let headers = PyList::empty(py);
+    for field in head.fields() {
+        let name = text::latin1(py, &field.name.to_ascii_uppercase())?;
+        headers.append((name, text::latin1(py, field.value)?))?;
+    }
+    let scheme = match head.scheme() {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let peer = match &request.peer {
+        Peer::Tcp(address) => (address.ip().to_string(), address.port())
+            .into_pyobject(py)?
+            .into_any(),
+        Peer::Unix(name) => text::latin1(py, name)?.into_any(),
+    };
+    (
+        text::latin1(py, head.method())?,
+        text::latin1(py, head.target())?,
+        text::latin1(py, head.path())?,
+        text::latin1(py, head.query())?,
+        version,
+        headers,
+        scheme,
+        peer,
+        input,
+    )
+        .into_pyobject(py)
+}

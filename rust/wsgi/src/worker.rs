@@ -1,0 +1,198 @@
+//! The loop.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use meinheld_reactor::{Event, Lifecycle, Reactor, TimerId, watch_forks};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::environ::{Builder, Template};
+use crate::face::Face;
+use crate::ffi::descriptor;
+use crate::gateway::Gateway;
+use crate::options::{Options, SERVER};
+use crate::serve::Service;
+
+/// The event loop of one worker process.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct Loop {
+    service: Service,
+    served: AtomicU64,
+    max_requests: Option<u64>,
+    graceful_timeout: Duration,
+    /// When a drain has taken too long.
+    grace: Mutex<Option<TimerId>>,
+}
+
+#[pymethods]
+impl Loop {
+    /// Makes a loop that listens at once and accepts when it runs.
+    ///
+    /// `listeners` are tuples of a listening descriptor, the `environ` of its requests, and the
+    /// path where it is a unix socket. `signals` is the descriptor that signals make readable.
+    #[new]
+    #[pyo3(signature = (application, face, *, listeners, signals, file_wrapper, options))]
+    fn new(
+        application: Py<PyAny>,
+        face: &Bound<'_, PyAny>,
+        listeners: Vec<(i32, Py<PyDict>, Option<String>)>,
+        signals: i32,
+        file_wrapper: Py<PyAny>,
+        options: &Bound<'_, Options>,
+    ) -> PyResult<Self> {
+        let options = options.get();
+        watch_forks();
+        let mut reactor = Reactor::new(options.reactor.clone())?;
+        let mut templates = Vec::new();
+        for (descriptor, environ, unix_path) in listeners {
+            reactor.listen(descriptor::own(descriptor)?)?;
+            templates.push(Template::new(environ, unix_path));
+        }
+        let signals = reactor.watch(descriptor::own(signals)?, true, false)?;
+        let gateway = Arc::new(Gateway::new(
+            reactor,
+            Face::new(face)?,
+            signals,
+            SERVER,
+            options.sendfile,
+            !options.reactor.timeouts.keep_alive.is_zero(),
+        ));
+        let environs = Builder::new(templates, options.script_name.clone());
+        Ok(Self {
+            service: Service {
+                gateway,
+                application,
+                environs,
+                file_wrapper,
+            },
+            served: AtomicU64::new(0),
+            max_requests: options.max_requests,
+            graceful_timeout: options.graceful_timeout,
+            grace: Mutex::new(None),
+        })
+    }
+
+    /// Serves until the face says to leave and all that was begun is answered, or
+    /// `graceful_timeout` has passed.
+    ///
+    /// Raises what ends the worker at once: `SystemExit` of a signal handler.
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let ran = self.turns(py);
+        self.service.gateway.reactor().end();
+        ran
+    }
+
+    /// Leaves gracefully, as if told by the face, but without taking the backlog along: somebody
+    /// else is there to serve it.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        self.service.gateway.drain(py, false)
+    }
+
+    /// Requests that reached the application.
+    #[getter]
+    fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Open connections.
+    #[getter]
+    fn connections(&self) -> usize {
+        self.service.gateway.reactor().connections()
+    }
+
+    /// Connections on which a request arrived after a drain had closed them.
+    #[getter]
+    fn late_arrivals(&self) -> u64 {
+        self.service.gateway.reactor().late_arrivals()
+    }
+
+    /// A line for each request that is with the application now.
+    fn in_flight(&self) -> Vec<String> {
+        self.service
+            .gateway
+            .in_flight
+            .snapshot()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+}
+
+impl Loop {
+    fn turns(&self, py: Python<'_>) -> PyResult<()> {
+        let gateway = &self.service.gateway;
+        gateway.tend(py)?;
+        loop {
+            let lifecycle = gateway.reactor().lifecycle();
+            match lifecycle {
+                Lifecycle::Gone => return Ok(()),
+                Lifecycle::Draining => self.start_grace(),
+                Lifecycle::Serving | Lifecycle::HandingOver => {}
+            }
+            gateway.turn(py, false)?;
+            gateway.tend(py)?;
+            // As many as there are now: what they bring about is looked at after the sockets.
+            let pending = gateway.reactor().pending();
+            for _ in 0..pending {
+                let Some(event) = gateway.reactor().poll() else {
+                    break;
+                };
+                if self.handle(py, event)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Handles one event; `true` when the time for leaving is over.
+    fn handle(&self, py: Python<'_>, event: Event) -> PyResult<bool> {
+        let gateway = &self.service.gateway;
+        match event {
+            Event::Request(request) => {
+                self.count(py)?;
+                self.service.serve(py, request)?;
+                gateway.tend(py)?;
+            }
+            Event::Rejected { peer, cause } => {
+                gateway
+                    .face
+                    .rejected(py, peer.to_string(), cause.to_string())?;
+            }
+            Event::AcceptFailed(error) => {
+                gateway
+                    .face
+                    .warn(py, format!("accepting connections paused: {error}"))?;
+            }
+            Event::Timer(id) => {
+                let grace = self.grace.lock().unwrap_or_else(PoisonError::into_inner);
+                return Ok(*grace == Some(id));
+            }
+            Event::Foreign(..) | Event::Room(_) | Event::Gone(_) | Event::BodyReady(_) => {}
+        }
+        Ok(false)
+    }
+
+    fn count(&self, py: Python<'_>) -> PyResult<()> {
+        let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.max_requests == Some(served) {
+            self.service.gateway.face.spent(py)?;
+            // The arbiter replaces this worker: the backlog is the replacement's.
+            self.service.gateway.drain(py, false)?;
+        }
+        Ok(())
+    }
+
+    fn start_grace(&self) {
+        let mut grace = self.grace.lock().unwrap_or_else(PoisonError::into_inner);
+        if grace.is_none() {
+            *grace = Some(
+                self.service
+                    .gateway
+                    .reactor()
+                    .set_timer(self.graceful_timeout),
+            );
+        }
+    }
+}
