@@ -184,6 +184,8 @@ struct Fields<'a> {
     trusted: bool,
     octets: &'a [u8],
     kept: Vec<(Span, Span)>,
+    /// Offset of the first underscore at or behind the last name that was looked at.
+    next_underscore: u32,
     framing: Declared<'a>,
     host: bool,
     content_type: bool,
@@ -201,6 +203,7 @@ impl<'a> Fields<'a> {
             trusted,
             octets,
             kept,
+            next_underscore: 0,
             framing: Declared::default(),
             host: false,
             content_type: false,
@@ -217,11 +220,25 @@ impl<'a> Fields<'a> {
             self.note_scheme(name, value)?;
         }
         // Framing is decided above, and no field that decides it has an underscore: leaving one out is safe.
-        if !name.contains(&b'_') || self.keeps_underscore(name)? {
-            let span = (self.span_of(name), self.span_of(value));
-            self.kept.push(span);
+        let at = self.span_of(name);
+        if !self.has_underscore(at) || self.keeps_underscore(name)? {
+            let value = self.span_of(value);
+            self.kept.push((at, value));
         }
         Ok(())
+    }
+
+    /// Whether there is an underscore in a name, which comes after all names that were asked about.
+    ///
+    /// Underscores are rare: searching for the next one in the whole head costs less than searching each short name.
+    fn has_underscore(&mut self, name: Span) -> bool {
+        if self.next_underscore < name.start {
+            let rest = self.octets.get(name.start as usize..).unwrap_or_default();
+            self.next_underscore = memchr(b'_', rest)
+                .and_then(|offset| u32::try_from(offset).ok()?.checked_add(name.start))
+                .unwrap_or(u32::MAX);
+        }
+        self.next_underscore < name.end
     }
 
     fn interpret(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Error> {

@@ -50,6 +50,18 @@ fn underscores_are_dropped_refused_or_kept() {
 }
 
 #[test]
+fn an_underscore_is_found_in_names_only_and_in_every_name() {
+    let fields =
+        "_A: 1\r\nB: _\r\nC: x_y_z\r\nD_: _\r\nE: 1\r\nF_F: \r\nG_G_G: _\r\nH: 2\r\nI_: 3\r\n";
+    let kept = ["B", "C", "E", "H"];
+    assert_eq!(names(&Policy::default(), false, fields), kept);
+    let wire = format!("GET /_ HTTP/1.1\r\nHost: a_b\r\n{fields}\r\n");
+    let request = request_of(&Policy::default(), false, wire.as_bytes());
+    assert_eq!(request.fields.len(), 1 + kept.len());
+    assert_eq!(request.fields[0].1, b"a_b");
+}
+
+#[test]
 fn a_trusted_peer_may_send_the_forwarder_headers() {
     let fields = "Script_Name: /app\r\nPATH_INFO: /p\r\nREMOTE_USER: root\r\n";
     assert_eq!(

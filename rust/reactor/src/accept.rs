@@ -98,7 +98,7 @@ impl Reactor {
             Accepting::Idle if serving => self.open_listeners(),
             Accepting::Open if !serving => self.close_listeners(),
             Accepting::Open => {
-                if self.is_full() && !self.retire_idle() {
+                if self.is_full() && !self.has_idle() {
                     self.pause_accepting(FULL_PAUSE);
                 }
             }
@@ -110,7 +110,7 @@ impl Reactor {
         if self.accepting == Accepting::Paused {
             if self.lifecycle != Lifecycle::Serving {
                 self.accepting = Accepting::Idle;
-            } else if self.is_full() && !self.retire_idle() {
+            } else if self.is_full() && !self.has_idle() {
                 self.pause_accepting(FULL_PAUSE);
             } else {
                 self.open_listeners();
@@ -164,29 +164,37 @@ impl Reactor {
         self.clients.len() >= self.options.max_connections
     }
 
-    /// Makes room by closing the connection that has been idle longest; `false` where none is.
-    fn retire_idle(&mut self) -> bool {
+    fn has_idle(&self) -> bool {
+        self.clients
+            .iter()
+            .any(|(_, client)| client.served && client.is_idle())
+    }
+
+    /// Closes the connection that has been idle longest.
+    fn retire_idle(&mut self) {
         let oldest = self
             .clients
             .iter()
-            .filter(|(_, client)| client.is_idle() && client.served)
+            .filter(|(_, client)| client.served && client.is_idle())
             .min_by_key(|(_, client)| client.idle_since)
-            .map(|(index, client)| ConnId {
-                index: index as u32,
-                generation: client.generation,
-            });
-        let Some(id) = oldest else { return false };
-        self.retire(id);
-        true
+            .map(|(index, client)| client.id(index));
+        let Some(id) = oldest else { return };
+        // A request may have come this very moment: then it is not idle, and the next one is.
+        self.read_ready(id, false);
+        if self.client(id).is_some_and(|client| client.is_idle()) {
+            // Without lingering, which would hold the place that is needed.
+            self.drop_client(id);
+        }
     }
 
     pub(crate) fn accept_burst(&mut self, listener: usize) {
         for _ in 0..BURST {
-            if self.accepting != Accepting::Open || (self.is_full() && !self.retire_idle()) {
+            let place = !self.is_full() || self.has_idle();
+            if self.accepting != Accepting::Open || !place || !self.accept_one(listener) {
                 break;
             }
-            if !self.accept_one(listener) {
-                break;
+            if self.clients.len() > self.options.max_connections {
+                self.retire_idle();
             }
         }
     }

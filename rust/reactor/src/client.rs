@@ -3,6 +3,7 @@
 use meinheld_protocol::{Awaits, Buffer, Connection, Head};
 
 use crate::clock::Tick;
+use crate::event::ConnId;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::receive::Window;
@@ -85,6 +86,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// The name of the connection at `index` in the reactor's table.
+    pub(crate) fn id(&self, index: usize) -> ConnId {
+        // The table never holds more than there are descriptors.
+        ConnId {
+            index: index as u32,
+            generation: self.generation,
+        }
+    }
+
     /// Whether the connection only waits for a next request: closing it costs nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Receiving && self.protocol.awaits() == Awaits::Idle

@@ -62,10 +62,7 @@ impl Reactor {
                     && client.protocol.awaits() == Awaits::Idle
                     && client.deadline > at
             })
-            .map(|(index, client)| ConnId {
-                index: index as u32,
-                generation: client.generation,
-            })
+            .map(|(index, client)| client.id(index))
             .collect();
         for id in waiting {
             self.set_deadline_at(id, at);
@@ -80,10 +77,7 @@ impl Reactor {
         let all: Vec<ConnId> = self
             .clients
             .iter()
-            .map(|(index, client)| ConnId {
-                index: index as u32,
-                generation: client.generation,
-            })
+            .map(|(index, client)| client.id(index))
             .collect();
         for id in all {
             self.drop_client(id);

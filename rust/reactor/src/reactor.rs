@@ -12,7 +12,7 @@ use meinheld_protocol::{Head, HeadPool, Policy};
 use slab::Slab;
 
 use crate::accept::{Accepting, Listener};
-use crate::client::Client;
+use crate::client::{Client, Phase};
 use crate::clock::Clock;
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event, ForeignId, TimerId};
@@ -124,6 +124,9 @@ pub struct Reactor {
     remote: Remote,
     commands: Receiver<Command>,
     pub(crate) lifecycle: Lifecycle,
+    /// Connections that were handed over before they were watched: most are answered and gone
+    /// before it would matter.
+    pub(crate) unwatched: Vec<ConnId>,
     /// Connections on which a request came after they had been closed for a drain.
     pub(crate) late: u64,
     wait_storage: Vec<(Token, Readiness)>,
@@ -160,6 +163,7 @@ impl Reactor {
             remote,
             commands,
             lifecycle: Lifecycle::Serving,
+            unwatched: Vec::new(),
             late: 0,
             wait_storage: Vec::new(),
         })
@@ -190,6 +194,7 @@ impl Reactor {
     /// waits for the [`progress`](Self::progress) of one answer.
     pub fn prepare_io_wait(&mut self, limit: Duration) -> Wait {
         self.adjust_accepting();
+        self.watch_unanswered();
         let timeout = match self.timers.next() {
             // The clock is coarse: one tick more, or a wait would end just before its timer.
             Some(at) => {
@@ -220,6 +225,18 @@ impl Reactor {
         }
         self.wait_storage = ready;
         self.expire();
+    }
+
+    /// A client whose answer takes longer than a turn is watched for leaving.
+    fn watch_unanswered(&mut self) {
+        while let Some(id) = self.unwatched.pop() {
+            if self
+                .client(id)
+                .is_some_and(|client| client.phase == Phase::Answering)
+            {
+                self.update_interest(id);
+            }
+        }
     }
 
     fn client_ready(&mut self, id: ConnId, readiness: Readiness) {

@@ -4,7 +4,7 @@ use std::io;
 
 use meinheld_protocol::{Awaits, Framing, Head, Received, encode};
 
-use crate::client::{Incoming, Phase};
+use crate::client::{Incoming, Interest, Phase};
 use crate::event::{ConnId, Event, Rejection, Request};
 use crate::reactor::{BodyPolicy, Reactor};
 use crate::spool::{Body, Spool};
@@ -176,10 +176,10 @@ impl Reactor {
         let Some(client) = self.clients.get_mut(id.index as usize) else {
             return;
         };
-        if let Some(Incoming::Whole { spool, .. }) = client.incoming.as_deref_mut() {
-            if let Err(error) = spool.settle(&self.spooling) {
-                return self.reject(id, Rejection::Spool(error));
-            }
+        if let Some(Incoming::Whole { spool, .. }) = client.incoming.as_deref_mut()
+            && let Err(error) = spool.settle(&self.spooling)
+        {
+            return self.reject(id, Rejection::Spool(error));
         }
         if let Some(storage) = client.input.take_storage() {
             self.return_buffer(storage);
@@ -260,6 +260,12 @@ impl Reactor {
             return;
         };
         client.phase = Phase::Answering;
+        if client.interest == Interest::Unregistered {
+            self.unwatched.push(id);
+        }
+        let Some(client) = self.client(id) else {
+            return;
+        };
         let request = Request {
             id,
             head,

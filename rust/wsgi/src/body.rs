@@ -33,10 +33,11 @@ pub(crate) fn send(
     if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
         return send_list(exchange, &tuple.to_list());
     }
-    if gateway.sendfile && iterable.is_instance(file_wrapper)? {
-        if let Some(part) = regular_file(iterable)? {
-            return send_file(gateway, exchange, part);
-        }
+    if gateway.sendfile
+        && iterable.is_instance(file_wrapper)?
+        && let Some(part) = regular_file(iterable)?
+    {
+        return send_file(gateway, exchange, part);
     }
     send_blocks(gateway, exchange, iterable)
 }

@@ -1,0 +1,94 @@
+//! Draining, capacity, and clients that vanish.
+
+mod common;
+
+use std::io::Write;
+use std::sync::mpsc::channel;
+
+use common::{Server, echo, exchange, read_all, read_body, respond};
+use meinheld_reactor::{Event, Options};
+
+#[test]
+fn a_drain_answers_what_is_in_flight_and_refuses_the_rest() {
+    let (ids, given) = channel();
+    let mut server = Server::start(
+        Options::default(),
+        Box::new(move |reactor, event| {
+            if let Event::Request(request) = event {
+                ids.send(()).unwrap();
+                // The drain begins while this request is being answered.
+                respond(reactor, request.id, "done\n", false);
+            }
+        }),
+    );
+    let mut client = server.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    given.recv().unwrap();
+    server.drain();
+    assert!(read_all(&mut client).ends_with("done\n"));
+    assert!(std::net::TcpStream::connect(server.address).is_err());
+}
+
+#[test]
+fn a_connection_that_waits_in_the_backlog_is_served_before_leaving() {
+    let mut server = Server::start(Options::default(), echo());
+    let mut client = server.connect();
+    client
+        .write_all(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    server.drain();
+    assert!(read_all(&mut client).ends_with("GET /late 0\n"));
+}
+
+#[test]
+fn at_capacity_the_oldest_idle_connection_makes_room() {
+    let options = Options {
+        max_connections: 2,
+        ..Options::default()
+    };
+    let server = Server::start(options, echo());
+    let mut oldest = server.connect();
+    let mut other = server.connect();
+    for client in [&mut oldest, &mut other] {
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        read_body(client);
+    }
+    let mut third = server.connect();
+    let answer = exchange(
+        &mut third,
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    assert!(answer.ends_with("GET / 0\n"));
+    assert_eq!(read_all(&mut oldest), "");
+    other
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_body(&mut other), "GET / 0\n");
+}
+
+#[test]
+fn a_client_that_resets_while_it_is_answered_is_reported_gone() {
+    let (events, given) = channel();
+    let server = Server::start(
+        Options::default(),
+        Box::new(move |_, event| match event {
+            Event::Request(_) => events.send("request").unwrap(),
+            Event::Gone(_) => events.send("gone").unwrap(),
+            _ => {}
+        }),
+    );
+    let mut client = server.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    assert_eq!(given.recv().unwrap(), "request");
+    socket2::SockRef::from(&client)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .unwrap();
+    drop(client);
+    assert_eq!(given.recv().unwrap(), "gone");
+}
