@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from meinheld_worker import access
@@ -54,10 +55,20 @@ class Face:
         for listener in self._worker.sockets:
             listener.close()
 
-    def forked(self) -> None:
+    def forked(self, error: BaseException | None) -> None:
         """End a child of the application that came back out of it: it must not serve."""
-        self._log.error("A process forked by the application returned into the server; ending it")
-        os._exit(1)
+        if isinstance(error, SystemExit):
+            # Its own way to end: what it meant for its parent gets there.
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        else:
+            self._log.error(
+                "A process that the application forked came back into the server, and is ended",
+                exc_info=error,
+            )
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     def rejected(self, peer: str, reason: str) -> None:
         """A client was refused."""

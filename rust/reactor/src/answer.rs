@@ -237,7 +237,9 @@ impl Reactor {
             return;
         };
         let (Some(status), Phase::Receiving) = (status, client.phase) else {
-            return self.vanish(id, true);
+            // A client that left in the middle of its request is not told anything.
+            let answering = client.phase != Phase::Receiving;
+            return self.vanish(id, answering);
         };
         let line = match &cause {
             // What the disk said is for the log.

@@ -36,8 +36,6 @@ pub struct Request {
     pub listener: usize,
     /// Who asks.
     pub peer: Peer,
-    /// Whether bytes of the client's next request may still follow on this connection.
-    pub half_closed: bool,
 }
 
 /// What happened, from [`Reactor::poll`](crate::Reactor::poll).

@@ -28,8 +28,8 @@ impl Peer {
         };
         let name = match (unix.path_bytes(), unix.abstract_name()) {
             (Some(path), _) => path.into(),
-            (None, Some(name)) => [b"\0", name].concat().into(),
-            (None, None) => Box::default(),
+            (None, Some(name)) if !name.is_empty() => [b"\0", name].concat().into(),
+            (None, _) => Box::default(),
         };
         Self::Unix(name)
     }

@@ -272,7 +272,6 @@ impl Reactor {
             body,
             listener: client.listener as usize,
             peer: client.peer.clone(),
-            half_closed: client.half_closed,
         };
         self.queue.push_back(Event::Request(request));
     }

@@ -96,7 +96,7 @@ impl Spool {
     }
 
     pub(crate) fn finish(mut self, spooling: &Spooling) -> io::Result<Body> {
-        if self.file.is_some() && !self.memory.is_empty() {
+        if self.file.is_some() || self.memory.len() > spooling.memory {
             self.write_out(spooling)?;
         }
         match self.file {

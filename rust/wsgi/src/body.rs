@@ -56,6 +56,7 @@ fn send_blocks(
     iterable: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
     for block in iterable.try_iter()? {
+        gateway.end_forked_child(iterable.py(), block.as_ref().err())?;
         let block = block?;
         if exchange.send(bytes_block(&block)?, false)? == Progress::Pending {
             gateway.wait_accepted(iterable.py(), exchange.id)?;

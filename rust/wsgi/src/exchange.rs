@@ -325,6 +325,7 @@ impl Exchange {
     /// Raises `ConnectionResetError` when the client is gone.
     #[pyo3(signature = (block, /))]
     fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.gateway.end_forked_child(py, None)?;
         let block = bytes_block(block)?;
         let sent = self.send(block, false).and_then(|progress| match progress {
             Progress::Pending => self.gateway.wait_accepted(py, self.id),
@@ -342,6 +343,7 @@ impl Exchange {
     /// `wsgi.early_hints(headers)`: a 103 response (RFC 8297), where the client may get one.
     #[pyo3(signature = (headers, /))]
     fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.gateway.end_forked_child(headers.py(), None)?;
         let owed = matches!(*self.answer(), Answer::Awaited | Answer::Begun(_));
         if !owed || self.request.version < Version::Http11 {
             return Ok(());

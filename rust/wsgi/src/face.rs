@@ -114,7 +114,8 @@ impl Face {
         target: &[u8],
     ) -> PyResult<()> {
         let arguments = (
-            error.value(py),
+            // With its traceback, which a borrowed value does not have before Python 3.12.
+            error.clone_ref(py).into_value(py),
             method.escape_ascii().to_string(),
             target.escape_ascii().to_string(),
         );
@@ -136,8 +137,9 @@ impl Face {
     }
 
     /// A child that the application forked has come back out of it.
-    pub(crate) fn forked(&self, py: Python<'_>) -> PyResult<()> {
-        self.object.call_method0(py, "forked").map(drop)
+    pub(crate) fn forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+        let error = error.map(|error| error.value(py));
+        self.object.call_method1(py, "forked", (error,)).map(drop)
     }
 
     /// Makes the socket object of an application that takes its connection over.

@@ -4,7 +4,9 @@ use std::io::IoSlice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use meinheld_reactor::{ConnId, ForeignId, InFlight, Lifecycle, Progress, Reactor, Segment};
+use meinheld_reactor::{
+    ConnId, ForeignId, InFlight, Lifecycle, Progress, Reactor, Segment, forked_child,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -56,6 +58,12 @@ impl Gateway {
     /// here.
     pub(crate) fn reactor(&self) -> MutexGuard<'_, Reactor> {
         self.reactor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a child that the application forked, where it comes back into the server: neither the
+    /// loop nor any socket is its own. `error` is what it raised.
+    pub(crate) fn end_forked_child(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+        if forked_child() { self.face.forked(py, error) } else { Ok(()) }
     }
 
     /// Whether a connection answered now may stay.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use meinheld_protocol::encode::{self, RequestTraits};
 use meinheld_protocol::{Head, Scheme, Status, Version};
-use meinheld_reactor::{Body, Peer, Progress, Record, Request, forked_child};
+use meinheld_reactor::{Body, Peer, Progress, Record, Request};
 use pyo3::exceptions::{PyStopIteration, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -77,11 +77,7 @@ impl Service {
     }
 
     fn answer(&self, py: Python<'_>, request: &Request, body: Body) -> PyResult<Outcome> {
-        let traits = RequestTraits {
-            // After its FIN a client sends no second request.
-            keep_alive: request.head.keep_alive() && !request.half_closed,
-            ..RequestTraits::from(&request.head)
-        };
+        let traits = RequestTraits::from(&request.head);
         let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits);
         let exchange = Bound::new(py, exchange)?;
         let input = Bound::new(py, Input::new(body))?.into_any();
@@ -111,9 +107,6 @@ impl Service {
         let mut iterable = None;
         if let (Some(environ), Ok(())) = (&environ, &ended) {
             (ended, iterable) = self.call(py, &exchange, environ);
-        }
-        if forked_child() {
-            self.gateway.face.forked(py)?;
         }
         let outcome = self.settle(py, request, &exchange, ended);
         if let Some(records) = records {
@@ -152,13 +145,13 @@ impl Service {
         let called = exchange
             .getattr(intern!(py, "start_response"))
             .and_then(|start_response| self.application.bind(py).call1((environ, start_response)));
+        if let Err(error) = self.gateway.end_forked_child(py, called.as_ref().err()) {
+            return (Err(Failure::Raised(error)), None);
+        }
         let iterable = match called {
             Ok(iterable) => iterable,
             Err(error) => return (Err(Failure::Raised(error)), None),
         };
-        if forked_child() {
-            return (Ok(()), None);
-        }
         let this = exchange.get();
         let sent = if this.is_taken_over() {
             Err(Failure::TakenOver)

@@ -14,6 +14,9 @@ use crate::gateway::Gateway;
 /// `MSG_PEEK` of recv(2).
 const PEEK: i64 = 0x2;
 
+/// `EBADF` of errno(3), as closed sockets answer.
+const EBADF: i32 = 9;
+
 /// Stands for the client's socket. Looking (`fileno`, `getpeername`, `getsockname`, `getsockopt`,
 /// `recv` with `MSG_PEEK`) changes nothing; any other use takes the connection over for good: the
 /// worker forgets it, writes no answer, and this object is the socket from then on.
@@ -38,11 +41,12 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return Ok(taken.bind(py).clone());
         }
+        self.gateway.end_forked_child(py, None)?;
         let exchange = self.exchange.get();
         let detached = self.gateway.reactor().detach(exchange.id);
         let Some(detached) = detached.filter(|_| exchange.take_over()) else {
             return Err(PyOSError::new_err((
-                libc_ebadf(),
+                EBADF,
                 "the connection is closed",
             )));
         };
@@ -73,11 +77,6 @@ impl ClientSocket {
         socket.call_method0("close")?;
         result
     }
-}
-
-/// EBADF, as closed sockets answer.
-fn libc_ebadf() -> i32 {
-    9
 }
 
 #[pymethods]

@@ -1,5 +1,7 @@
 //! A server of a few lines around the reactor, on a thread of its own: no interpreter anywhere.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on fails there.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};

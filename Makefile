@@ -1,0 +1,100 @@
+# Two commands do everything on a fresh clone; Python, cargo and a C compiler are
+# all that they assume.
+#
+#   make run     serve examples/ with the release build  (PORT=9000 for another port)
+#   make test    every test: Rust, tests/ and integration/
+#
+# The tests run against the built wheel, installed into $(VENV), never against the
+# source tree: a flat package in the working directory would hide the wheel, so
+# gunicorn is started elsewhere, and pytest is called by its own name.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+CARGO ?= cargo
+# meinheld-wsgi (the extension module) has no Rust tests: it loads only inside an
+# interpreter, and tests/ exercises it there.
+CARGO_TEST ?= test --workspace --locked
+PYTEST ?= $(abspath $(BIN))/pytest
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+WHEELS := $(VENV)/wheels
+DEPENDENCIES := $(VENV)/.stamp-dependencies
+INSTALLED := $(VENV)/.stamp-installed
+
+# What the wheel is made of. README.md is in its metadata.
+SOURCES := $(shell find rust meinheld meinheld_worker -type f \
+	-not -path '*/__pycache__/*' -not -path '*/target/*' -not -name '*.so' 2>/dev/null) \
+	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-rust test-worker test-integration check-wheel lint format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make run     serve examples/ on http://127.0.0.1:$(PORT) with the release build"
+	@echo "make test    all tests: Rust, tests/, integration/"
+	@echo "make lint    rustfmt, clippy, ruff, mypy"
+	@echo "make format  let rustfmt and ruff rewrite what lint would complain about"
+	@echo "make clean   remove what the others made"
+
+$(DEPENDENCIES): requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+$(INSTALLED): $(DEPENDENCIES) $(SOURCES)
+	rm -rf $(WHEELS)
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out $(WHEELS)
+	# The version does not change while developing, so pip must be told to replace it.
+	$(BIN)/python -m pip uninstall --quiet --yes meinheld
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(WHEELS)/*.whl
+	@touch $@
+
+build: $(INSTALLED)
+
+# Started inside examples/: gunicorn puts its directory on sys.path, and reads
+# gunicorn.conf.py there. `exec`, so that Ctrl-C reaches gunicorn alone.
+run: $(INSTALLED)
+	@echo "open http://127.0.0.1:$(PORT)"
+	@cd examples && PORT=$(PORT) exec $(abspath $(BIN))/gunicorn \
+		--worker-class=egg:meinheld#gunicorn_worker flask_app:app
+
+test: test-rust test-worker test-integration
+
+test-rust:
+	$(CARGO) $(CARGO_TEST)
+
+test-worker: $(INSTALLED)
+	$(PYTEST) tests $(PYTEST_ARGS)
+
+test-integration: $(INSTALLED)
+	$(PYTEST) integration $(PYTEST_ARGS)
+
+# What users get: both packages, the stubs, and httparse with its SIMD.
+check-wheel: $(INSTALLED)
+	$(BIN)/python .ci/check_wheel.py $(WHEELS)/*.whl
+	$(CARGO) tree --locked --package meinheld-wsgi --edges features,normal --invert httparse \
+		| grep --quiet 'httparse feature "std"'
+
+# mypy takes tests/ and integration/ one at a time: each has a conftest of its own.
+lint: $(INSTALLED)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy meinheld meinheld_worker
+	$(BIN)/mypy tests
+	MYPYPATH=tests $(BIN)/mypy integration
+	$(BIN)/mypy examples .ci
+
+format: $(DEPENDENCIES)
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	$(CARGO) clean
+	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,33 @@
+"""What every test shares: servers' logs beside a failure, none left behind, no skips in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from harness import Server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for server in Server.running:
+            report.sections.append((f"gunicorn {server.process.pid}", server.stderr_text()[-6000:]))
+    if report.skipped and os.environ.get("MEINHELD_NO_SKIP") and not hasattr(report, "wasxfail"):
+        # CI installs everything: a test that cannot run there is a fault of CI's.
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may skip: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_is_left_behind() -> Iterator[None]:
+    yield
+    left = list(Server.running)
+    for server in left:
+        server.kill()
+    assert not left, f"servers that no test stopped: {[server.process.args for server in left]}"

@@ -1,0 +1,1 @@
+"""Applications that the tests serve: importable by gunicorn as `sites.<name>`."""

@@ -1,0 +1,84 @@
+"""`--reload`: a touched file replaces the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+from harness import Server, eventually
+from support import gunicorn
+
+pytestmark = pytest.mark.timeout(120)
+
+VERSION = (
+    "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{}']\n"
+)
+
+
+def start(*args: str) -> Server:
+    # The polling engine needs no package of its own.
+    server = gunicorn(VERSION.format("one"), "--reload", "--reload-engine", "poll", *args)
+    eventually(lambda: server.get().body == b"one", "the first version")
+    return server
+
+
+def change(server: Server, name: str, text: str) -> None:
+    """Writes the file until the reloader has noticed.
+
+    The reloader learns a file's time at its first look, so a single change before that would
+    be missed. Each writing has a later modification time, however coarse the file system's clock.
+    """
+    path = server.directory / name
+    seen = server.stderr_text().count(f"{name} modified")
+
+    def noticed() -> bool:
+        stamp = path.stat().st_mtime + 10
+        path.write_text(text)
+        os.utime(path, (stamp, stamp))
+        with contextlib.suppress(AssertionError):
+            eventually(
+                lambda: server.stderr_text().count(f"{name} modified") > seen, name, within=2.5
+            )
+            return True
+        return False
+
+    eventually(noticed, f"the change of {name} is noticed", within=20)
+
+
+def test_a_changed_module_is_served_anew() -> None:
+    with start() as server:
+        change(server, "app.py", VERSION.format("two"))
+        eventually(lambda: server.get().body == b"two", "the second version")
+
+
+def test_a_changed_extra_file_reloads_too() -> None:
+    with gunicorn(
+        VERSION.format("one"),
+        *("--reload", "--reload-engine", "poll", "--reload-extra-file", "{dir}/settings.ini"),
+        files={"settings.ini": "a = 1\n"},
+    ) as server:
+        eventually(lambda: server.get().body == b"one", "it serves")
+        worker = server.worker_pid()
+        change(server, "settings.ini", "a = 2\n")
+        eventually(lambda: server.worker_pids() not in ([], [worker]), "a new worker")
+        assert server.get().body == b"one"
+
+
+def test_a_syntax_error_is_shown_until_it_is_corrected() -> None:
+    with start() as server:
+        change(server, "app.py", "this is no Python\n")
+        eventually(lambda: server.get().status == 500, "the error is shown")
+        change(server, "app.py", VERSION.format("three"))
+        eventually(lambda: server.get().body == b"three", "the corrected version", within=30)
+
+
+def test_an_idle_connection_does_not_hold_a_reload_up() -> None:
+    with (
+        start("--keep-alive", "60", "--graceful-timeout", "60") as server,
+        server.client() as client,
+    ):
+        assert client.request().body == b"one"
+        change(server, "app.py", VERSION.format("two"))
+        assert client.read_until_closed() == b""
+        eventually(lambda: server.get().body == b"two", "the second version")

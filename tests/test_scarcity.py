@@ -1,0 +1,125 @@
+"""What happens when descriptors or disk space run out: the worker waits without spinning, and
+recovers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import (
+    Client,
+    Server,
+    cpu_seconds,
+    eventually,
+    memory_kib,
+    open_files,
+    request,
+    settled,
+)
+
+FILES = 64
+IDLE = 10_000
+
+
+def test_without_a_free_descriptor_the_worker_neither_dies_nor_spins() -> None:
+    with Server.start(
+        "apps.echo:app", "--keep-alive", "60", "--worker-connections", "5000", max_files=FILES
+    ) as server:
+        pid = server.worker_pid()
+        with server.client() as served:
+            assert served.request().status == 200
+            clients = [server.client() for _ in range(FILES * 2)]
+            eventually(lambda: len(open_files(pid)) >= FILES - 2, "the descriptors are used up")
+            settled(lambda: len(open_files(pid)))
+            idle = cpu_seconds(pid)
+            with pytest.raises(TimeoutError), Client(server.address, timeout=1.5) as late:
+                late.request()
+            assert cpu_seconds(pid) - idle < 0.75, "the worker spins while it cannot accept"
+            assert served.request().status == 200
+            for client in clients:
+                client.close()
+            assert served.request().status == 200
+        assert server.get("/recovered").body == b"GET /recovered\n"
+        assert server.worker_pid() == pid
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory with room for one MiB."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_an_upload_that_fills_the_disk_is_refused_with_507(small_disk: Path) -> None:
+    with Server.start(
+        "apps.hold:app", config={"tmp_upload_dir": str(small_disk), "keepalive": 30}
+    ) as server:
+        pid = server.worker_pid()
+        for framing in ({"Content-Length": "4000000"}, {"Transfer-Encoding": "chunked"}):
+            with server.client() as client:
+                client.send(request("POST", "/full", framing))
+                with contextlib.suppress(ConnectionError):
+                    client.send(
+                        (b"3d0900\r\n" if "Content-Length" not in framing else b"")
+                        + bytes(4_000_000)
+                    )
+                response = client.response()
+                assert response.status == 507
+                assert response.header("Connection") == "close"
+        server.wait_for_log(r"No space left|507|(?i:storage)")
+        with server.client() as client:
+            assert client.request("POST", "/small", body=bytes(700_000)).text.startswith("700000 ")
+        assert server.worker_pid() == pid
+        assert not [note for note in server.notes() if "full" in note]
+        assert os.listdir(small_disk) == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_idle_connections_are_held_while_requests_are_served(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    needed = IDLE + 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"RLIMIT_NOFILE is {hard}: {needed} descriptors are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    clients: list[Client] = []
+    try:
+        with Server.start(
+            "apps.echo:app", "--keep-alive", "600", "--worker-connections", str(needed)
+        ) as server:
+            pid = server.worker_pid()
+            assert server.get().status == 200
+            before = memory_kib(pid)
+            for number in range(IDLE):
+                clients.append(server.client())
+                assert clients[-1].request("GET", f"/{number}").status == 200
+            each = (memory_kib(pid) - before) * 1024 / IDLE
+            with capsys.disabled():
+                print(f"\n{IDLE} idle connections: {each:.0f} bytes of resident memory each")
+            with server.client() as client:
+                for number in range(1000):
+                    assert client.request("GET", f"/{number}").body == b"GET /%d\n" % number
+            for client in clients[:: IDLE // 100]:
+                assert client.request().status == 200
+            assert all(client.is_quiet() for client in clients[: IDLE // 20])
+            assert each < 8192
+            assert server.worker_pid() == pid
+    finally:
+        for client in clients:
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

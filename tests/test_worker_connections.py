@@ -1,0 +1,89 @@
+"""`worker_connections` bounds a worker: past it the oldest idle connection goes, then nobody else
+is let in."""
+
+from __future__ import annotations
+
+import time
+
+from harness import Client, Server, eventually, request
+
+ROOM = 5
+
+
+def start() -> Server:
+    return Server.start("apps.echo:app", "--worker-connections", str(ROOM), "--keep-alive", "60")
+
+
+def busy(client: Client, name: str) -> None:
+    """Leaves a request half sent: the connection is not idle."""
+    client.send(request("POST", f"/{name}", {"Content-Length": "4"}, b"bo"))
+
+
+def finish(client: Client, name: str) -> None:
+    client.send(b"dy")
+    assert client.response().body == f"POST /{name}\nbody".encode()
+
+
+def grow_older() -> None:
+    """So that the worker's coarse clock tells this moment from the last one."""
+    start = time.monotonic()
+    eventually(lambda: time.monotonic() - start > 0.1, "a tenth of a second has passed")
+
+
+def test_past_it_a_connection_waits_until_another_ends() -> None:
+    with start() as server:
+        clients = [server.client() for _ in range(ROOM)]
+        for number, client in enumerate(clients):
+            assert client.request("GET", "/here").status == 200
+            busy(client, str(number))
+        with server.client() as waiting:
+            waiting.send(request("GET", "/waited"))
+            for number, client in list(enumerate(clients))[1:]:
+                assert waiting.is_quiet()
+                finish(client, str(number))
+                busy(client, str(number))
+            assert waiting.is_quiet()
+            clients[0].close()
+            assert waiting.response().body == b"GET /waited\n"
+        for number, client in list(enumerate(clients))[1:]:
+            finish(client, str(number))
+            client.close()
+
+
+def test_the_oldest_idle_connection_is_retired_first() -> None:
+    with start() as server:
+        clients = [server.client() for _ in range(ROOM)]
+        for client in [*clients, clients[0]]:
+            assert client.request().status == 200
+            grow_older()
+        with server.client() as newcomer:
+            assert newcomer.request("GET", "/new").body == b"GET /new\n"
+            assert clients[1].is_closed_by_peer()
+            for client in (clients[0], *clients[2:]):
+                assert client.request().status == 200
+        for client in clients:
+            client.close()
+
+
+def test_a_busy_connection_is_never_retired_for_a_newcomer() -> None:
+    with start() as server:
+        clients = [server.client() for _ in range(ROOM)]
+        for number, client in enumerate(clients[:-1]):
+            busy(client, str(number))
+        assert clients[-1].request().status == 200
+        with server.client() as newcomer:
+            assert newcomer.request("GET", "/new").body == b"GET /new\n"
+        assert clients[-1].is_closed_by_peer()
+        for number, client in enumerate(clients[:-1]):
+            finish(client, str(number))
+            client.close()
+
+
+def test_many_more_clients_than_room_are_all_served() -> None:
+    with start() as server:
+        clients = [server.client() for _ in range(ROOM * 10)]
+        for number, client in enumerate(clients):
+            client.send(request("GET", f"/{number}", {"Connection": "close"}))
+        for number, client in enumerate(clients):
+            assert client.response().body == b"GET /%d\n" % number
+            client.close()
