@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Generator, Iterator
 
@@ -16,7 +17,10 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for server in Server.running:
-            report.sections.append((f"gunicorn {server.process.pid}", server.stderr_text()[-6000:]))
+            # A log that was just renamed, or removed with its server, must not hide the failure.
+            with contextlib.suppress(FileNotFoundError):
+                log = server.stderr_text()[-6000:]
+                report.sections.append((f"gunicorn {server.process.pid}", log))
     if report.skipped and os.environ.get("MEINHELD_NO_SKIP") and not hasattr(report, "wasxfail"):
         # CI installs everything: a test that cannot run there is a fault of CI's.
         report.outcome = "failed"

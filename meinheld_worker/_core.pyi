@@ -7,12 +7,16 @@ from typing import Any, Protocol, final
 class Face(Protocol):
     """What the loop calls. The four hooks are ``None`` where nothing is configured."""
 
-    alive: bool
-    record: Callable[..., Any] | None
-    pre_request: Callable[[Any], None] | None
-    log_access: Callable[[Any, dict[str, Any], Any], None] | None
-    post_request: Callable[[Any, dict[str, Any], Any], None] | None
-
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def record(self) -> Callable[..., Any] | None: ...
+    @property
+    def pre_request(self) -> Callable[..., None] | None: ...
+    @property
+    def log_access(self) -> Callable[..., None] | None: ...
+    @property
+    def post_request(self) -> Callable[..., None] | None: ...
     def beat(self) -> bool: ...
     def spent(self) -> None: ...
     def draining(self) -> None: ...
@@ -20,18 +24,12 @@ class Face(Protocol):
     def rejected(self, peer: str, reason: str, /) -> None: ...
     def failed(self, error: BaseException, method: str, uri: str, /) -> None: ...
     def warn(self, message: str, /) -> None: ...
-    def take_over(self, descriptor: int, leftover: bytes, /) -> socket.socket: ...
-    def observe(self, descriptor: int, /) -> socket.socket: ...
-    def response(
-        self,
-        request: Any,
-        status: str,
-        headers: Iterable[tuple[str, str]],
-        sent: int,
-        headers_sent: bool,
-        seconds: float,
-        /,
-    ) -> Any: ...
+    @property
+    def take_over(self) -> Callable[[int, bytes], socket.socket]: ...
+    @property
+    def observe(self) -> Callable[[int], socket.socket]: ...
+    @property
+    def response(self) -> Callable[..., Any]: ...
 
 @final
 class Options:
@@ -88,8 +86,8 @@ class Loop:
             SystemExit: of a signal handler.
         """
 
-    def drain(self) -> None:
-        """Leave gracefully, without taking the backlog along."""
+    def leave(self) -> None:
+        """Leave gracefully; a signal handler may call this while the application runs."""
 
     def in_flight(self) -> list[str]:
         """A line for each request that is with the application now."""

@@ -17,7 +17,7 @@ class ErrorStream(io.RawIOBase):
     def __init__(self, cfg: Any) -> None:
         self._cfg = cfg
 
-    def write(self, data: Any) -> None:  # type: ignore[override]
+    def write(self, data: Any) -> None:
         """Write a ``str``, as PEP 3333 has it."""
         WSGIErrorsWrapper(self._cfg).write(data)
 

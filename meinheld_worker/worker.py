@@ -64,6 +64,12 @@ class MeinheldWorker(Worker):
         if late := self.loop.late_arrivals:
             self.log.warning("%d requests arrived on connections closed while leaving", late)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Leave on TERM; the answer that is in flight says so to its client."""
+        super().handle_exit(sig, frame)
+        if self.loop:
+            self.loop.leave()
+
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
         """Name the request that hung before the arbiter's ABRT ends the worker."""
         for line in self.loop.in_flight() if self.loop else ():

@@ -114,7 +114,15 @@ def test_a_spooled_body_reads_as_a_file_does(server: Server, seed: int, framing:
 
 
 def test_past_the_end_everything_is_empty(server: Server) -> None:
-    calls = [["read"], ["read"], ["read", 10], ["readline"], ["readlines"], ["iterate"], ["next"]]
+    calls: list[list[Any]] = [
+        ["read"],
+        ["read"],
+        ["read", 10],
+        ["readline"],
+        ["readlines"],
+        ["iterate"],
+        ["next"],
+    ]
     assert ask(server, b"body", calls) == ["body", "", "", "", [], [], "stop"]
 
 

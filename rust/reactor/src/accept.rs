@@ -176,7 +176,7 @@ impl Reactor {
             .clients
             .iter()
             .filter(|(_, client)| client.served && client.is_idle())
-            .min_by_key(|(_, client)| client.idle_since)
+            .min_by_key(|(_, client)| client.idle_order)
             .map(|(index, client)| client.id(index));
         let Some(id) = oldest else { return };
         // A request may have come this very moment: then it is not idle, and the next one is.
@@ -243,7 +243,7 @@ impl Reactor {
             outbox: Outbox::default(),
             deadline: NEVER,
             scheduled: NEVER,
-            idle_since: self.clock.now(),
+            idle_order: 0,
         });
         let id = ConnId {
             index: index as u32,

@@ -147,7 +147,8 @@ impl Reactor {
 
     fn answered(&mut self, id: ConnId, keep: bool) {
         let patience = self.idle_patience();
-        let now = self.clock.now();
+        self.idle_orders += 1;
+        let order = self.idle_orders;
         let Some(client) = self.client(id) else {
             return;
         };
@@ -156,7 +157,7 @@ impl Reactor {
             return self.close(id);
         }
         client.phase = Phase::Receiving;
-        client.idle_since = now;
+        client.idle_order = order;
         client.head_begun = false;
         self.set_deadline(id, patience);
         let Some(client) = self.client(id) else {

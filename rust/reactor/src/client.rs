@@ -81,8 +81,8 @@ pub(crate) struct Client {
     pub(crate) deadline: Tick,
     /// The earliest timer that was set for this connection, or `NEVER`.
     pub(crate) scheduled: Tick,
-    /// When the connection last began to wait for a next request.
-    pub(crate) idle_since: Tick,
+    /// Orders idle connections: the lower, the longer it has waited for a next request.
+    pub(crate) idle_order: u64,
 }
 
 impl Client {

@@ -124,6 +124,8 @@ pub struct Reactor {
     remote: Remote,
     commands: Receiver<Command>,
     pub(crate) lifecycle: Lifecycle,
+    /// The last `idle_order` given.
+    pub(crate) idle_orders: u64,
     /// Connections that were handed over before they were watched: most are answered and gone
     /// before it would matter.
     pub(crate) unwatched: Vec<ConnId>,
@@ -163,6 +165,7 @@ impl Reactor {
             remote,
             commands,
             lifecycle: Lifecycle::Serving,
+            idle_orders: 0,
             unwatched: Vec::new(),
             late: 0,
             wait_storage: Vec::new(),

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::failure::Failure;
 use crate::ffi::{dict, text};
 use crate::names::{self, Names};
 
@@ -32,20 +33,6 @@ pub(crate) struct Objects<'a, 'py> {
     pub(crate) input: &'a Bound<'py, PyAny>,
     pub(crate) early_hints: &'a Bound<'py, PyAny>,
     pub(crate) socket: &'a Bound<'py, PyAny>,
-}
-
-/// Why there is no `environ` for a request.
-pub(crate) enum EnvironError {
-    /// The path does not lie under SCRIPT_NAME: the proxy and the worker disagree.
-    OutsideScript(String),
-    /// The interpreter failed.
-    Raised(PyErr),
-}
-
-impl From<PyErr> for EnvironError {
-    fn from(error: PyErr) -> Self {
-        Self::Raised(error)
-    }
 }
 
 /// Builds `environ` for request after request.
@@ -73,7 +60,7 @@ impl Builder {
         py: Python<'py>,
         request: &Request,
         objects: &Objects<'_, 'py>,
-    ) -> Result<Bound<'py, PyDict>, EnvironError> {
+    ) -> Result<Bound<'py, PyDict>, Failure> {
         let head = &request.head;
         let template = self
             .templates
@@ -153,10 +140,10 @@ impl Builder {
         head: &Head,
         header: Option<Vec<u8>>,
         environ: &Bound<'_, PyDict>,
-    ) -> Result<(), EnvironError> {
+    ) -> Result<(), Failure> {
         let script = header.as_deref().unwrap_or(self.script_name.as_bytes());
         let Some(rest) = head.path().strip_prefix(script) else {
-            return Err(EnvironError::OutsideScript(format!(
+            return Err(Failure::Misconfigured(format!(
                 "request path '{}' does not start with SCRIPT_NAME '{}'",
                 head.path().escape_ascii(),
                 script.escape_ascii(),

@@ -6,8 +6,10 @@ use meinheld_protocol::Version;
 use meinheld_protocol::encode::{
     self, BodyEncoder, CHUNK_END, Encoded, RequestTraits, ResponseError, ResponseHead,
 };
-use meinheld_reactor::{ConnId, Progress};
-use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyTypeError, PyValueError};
+use meinheld_reactor::{ConnId, Detached, Progress};
+use pyo3::exceptions::{
+    PyAssertionError, PyConnectionResetError, PyOSError, PyTypeError, PyValueError,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -29,6 +31,8 @@ enum Answer {
     Sending(Sending),
     /// The application took the socket over.
     TakenOver,
+    /// The request is over: the connection may be serving another one.
+    Over,
 }
 
 /// An answer whose head has left.
@@ -89,13 +93,25 @@ impl Exchange {
         matches!(*self.answer(), Answer::TakenOver)
     }
 
-    /// The application takes the socket; `false` when the head has left already, and the client
-    /// would get octets of two kinds mixed.
-    pub(crate) fn take_over(&self) -> bool {
+    /// The application takes the socket over, if the connection is still this request's.
+    pub(crate) fn take_over(&self) -> Option<Detached> {
         let mut answer = self.answer();
-        let allowed = !matches!(*answer, Answer::TakenOver);
+        if matches!(*answer, Answer::Over) {
+            return None;
+        }
         *answer = Answer::TakenOver;
-        allowed
+        drop(answer);
+        self.gateway.reactor().detach(self.id)
+    }
+
+    /// The request is over: what the application still holds of it does nothing any more.
+    pub(crate) fn over(&self) {
+        *self.answer() = Answer::Over;
+    }
+
+    /// Whether the connection is still this request's.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(*self.answer(), Answer::Over)
     }
 
     pub(crate) fn summary(&self) -> Option<Summary> {
@@ -195,6 +211,7 @@ impl Exchange {
         match answer {
             Answer::Sending(sending) => Ok((Vec::new(), *sending)),
             Answer::TakenOver => Err(Failure::TakenOver),
+            Answer::Over => Err(Failure::Gone),
             Answer::Awaited => Err(Failure::Raised(PyAssertionError::new_err(
                 "the application gave a body before it called start_response()",
             ))),
@@ -227,9 +244,7 @@ impl Exchange {
                 "the application returned without having called start_response()",
             )));
         }
-        let (mut lead, sending) = Self::open(&mut answer)?;
-        *answer = Answer::Sending(sending);
-        drop(answer);
+        let (mut lead, mut sending) = Self::open(&mut answer)?;
         let end = match sending.body.end() {
             Ok(last) => {
                 lead.extend_from_slice(last);
@@ -237,6 +252,10 @@ impl Exchange {
             }
             Err(short) => End::Short(short.missing),
         };
+        // Nothing may follow: not even what close() still writes.
+        sending.body = BodyEncoder::Omitted;
+        *answer = Answer::Sending(sending);
+        drop(answer);
         if !lead.is_empty() && self.gateway.send_octets(self.id, lead) == Progress::Gone {
             return Err(Failure::Gone);
         }
@@ -337,6 +356,7 @@ impl Exchange {
             Failure::TakenOver => {
                 PyConnectionResetError::new_err("the application has taken the socket over")
             }
+            Failure::Misconfigured(reason) => PyOSError::new_err(reason),
         })
     }
 

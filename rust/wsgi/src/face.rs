@@ -1,5 +1,7 @@
 //! Floor 4, as the gateway sees it: an object that beats, logs and runs the configured hooks.
 
+use meinheld_protocol::Head;
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
@@ -40,7 +42,7 @@ impl Face {
     }
 
     /// Whether the worker is meant to go on, as a signal handler leaves it.
-    pub(crate) fn alive(&self, py: Python<'_>) -> bool {
+    fn alive(&self, py: Python<'_>) -> bool {
         self.object
             .getattr(py, "alive")
             .and_then(|alive| alive.extract(py))
@@ -70,70 +72,78 @@ impl Face {
         })
     }
 
-    /// Writes the access record. The face logs what goes wrong with it.
+    /// Writes the access record.
     pub(crate) fn log_access(
         &self,
         request: &Bound<'_, PyAny>,
         environ: &Bound<'_, PyAny>,
         response: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let py = request.py();
         self.log_access.as_ref().map_or(Ok(()), |log| {
-            log.bind(request.py())
-                .call1((request, environ, response))
-                .map(drop)
+            self.survive(py, log.call1(py, (request, environ, response)))
         })
     }
 
-    /// Calls the `post_request` hook. The face logs what it raises.
+    /// Calls the `post_request` hook.
     pub(crate) fn post_request(
         &self,
         request: &Bound<'_, PyAny>,
         environ: &Bound<'_, PyAny>,
         response: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let py = request.py();
         self.post_request.as_ref().map_or(Ok(()), |hook| {
-            hook.bind(request.py())
-                .call1((request, environ, response))
-                .map(drop)
+            self.survive(py, hook.call1(py, (request, environ, response)))
         })
     }
 
     /// A client was refused.
     pub(crate) fn rejected(&self, py: Python<'_>, peer: String, reason: String) -> PyResult<()> {
-        self.object
-            .call_method1(py, "rejected", (peer, reason))
-            .map(drop)
+        self.survive(py, self.object.call_method1(py, "rejected", (peer, reason)))
     }
 
     /// The application failed.
-    pub(crate) fn failed(
-        &self,
-        py: Python<'_>,
-        error: &PyErr,
-        method: &[u8],
-        target: &[u8],
-    ) -> PyResult<()> {
+    pub(crate) fn failed(&self, py: Python<'_>, error: &PyErr, head: &Head) -> PyResult<()> {
         let arguments = (
             // With its traceback, which a borrowed value does not have before Python 3.12.
             error.clone_ref(py).into_value(py),
-            method.escape_ascii().to_string(),
-            target.escape_ascii().to_string(),
+            head.method().escape_ascii().to_string(),
+            head.target().escape_ascii().to_string(),
         );
-        self.object.call_method1(py, "failed", arguments).map(drop)
+        self.survive(py, self.object.call_method1(py, "failed", arguments))
     }
 
     pub(crate) fn warn(&self, py: Python<'_>, message: String) -> PyResult<()> {
-        self.object.call_method1(py, "warn", (message,)).map(drop)
+        self.survive(py, self.object.call_method1(py, "warn", (message,)))
     }
 
     /// The last request before `max_requests` restarts the worker is being served.
     pub(crate) fn spent(&self, py: Python<'_>) -> PyResult<()> {
-        self.object.call_method0(py, "spent").map(drop)
+        self.survive(py, self.object.call_method0(py, "spent"))
     }
 
     /// The worker accepts no more connections.
     pub(crate) fn draining(&self, py: Python<'_>) -> PyResult<()> {
-        self.object.call_method0(py, "draining").map(drop)
+        self.survive(py, self.object.call_method0(py, "draining"))
+    }
+
+    /// A log or a hook that fails must not end the worker; what ends it on purpose must.
+    fn survive<T>(&self, py: Python<'_>, called: PyResult<T>) -> PyResult<()> {
+        match called {
+            Ok(_) => Ok(()),
+            Err(error) if self.ends_worker(py, &error) => Err(error),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether `error` is a signal handler's `SystemExit`, raised wherever Python code happened to
+    /// run. A `SystemExit` of the application's own is an error like any other.
+    pub(crate) fn ends_worker(&self, py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance_of::<PySystemExit>(py) && !self.alive(py)
     }
 
     /// A child that the application forked has come back out of it.

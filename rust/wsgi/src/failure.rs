@@ -9,6 +9,8 @@ pub(crate) enum Failure {
     Gone,
     /// The application took the socket over: the connection is not ours any more.
     TakenOver,
+    /// The request cannot be served as the worker is configured; this line says why.
+    Misconfigured(String),
     /// Something was raised, by the application or by a rule of PEP 3333 that it broke.
     Raised(PyErr),
 }

@@ -1,6 +1,7 @@
 //! What all objects of one worker share: the reactor, the face, and how octets get out.
 
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,9 @@ pub(crate) struct Gateway {
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
     pub(crate) keep_alive: bool,
     signals: ForeignId,
-    last_beat: Mutex<Instant>,
+    last_beat: Mutex<Option<Instant>>,
+    /// The worker was told to leave, and the loop has not looked yet.
+    leaving: AtomicBool,
 }
 
 impl Gateway {
@@ -50,7 +53,9 @@ impl Gateway {
             sendfile,
             keep_alive,
             signals,
-            last_beat: Mutex::new(Instant::now()),
+            // The first beat is due at once: until then the arbiter cannot tell a hung worker.
+            last_beat: Mutex::new(None),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -63,12 +68,24 @@ impl Gateway {
     /// Ends a child that the application forked, where it comes back into the server: neither the
     /// loop nor any socket is its own. `error` is what it raised.
     pub(crate) fn end_forked_child(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
-        if forked_child() { self.face.forked(py, error) } else { Ok(()) }
+        if forked_child() {
+            self.face.forked(py, error)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a connection answered now may stay.
     pub(crate) fn may_persist(&self) -> bool {
-        self.keep_alive && self.reactor().lifecycle() == Lifecycle::Serving
+        self.keep_alive
+            && !self.leaving.load(Ordering::Relaxed)
+            && self.reactor().lifecycle() == Lifecycle::Serving
+    }
+
+    /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop
+    /// drains when it next looks.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
@@ -100,6 +117,10 @@ impl Gateway {
         if signalled || self.until_beat().is_zero() {
             self.beat(py)?;
         }
+        if self.leaving.load(Ordering::Relaxed) {
+            // What waits in the backlog is taken along: on a stop nobody else would serve it.
+            self.drain(py, true)?;
+        }
         Ok(())
     }
 
@@ -108,17 +129,16 @@ impl Gateway {
             .last_beat
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        BEAT.saturating_sub(last.elapsed())
+        last.map_or(Duration::ZERO, |last| BEAT.saturating_sub(last.elapsed()))
     }
 
     fn beat(&self, py: Python<'_>) -> PyResult<()> {
         *self
             .last_beat
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if !self.face.beat(py)? {
-            // Told to go. What waits in the backlog is taken along: on a stop nobody else would.
-            self.drain(py, true)?;
+            self.leave();
         }
         Ok(())
     }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use meinheld_protocol::encode::{self, RequestTraits};
 use meinheld_protocol::{Head, Scheme, Status, Version};
 use meinheld_reactor::{Body, Peer, Progress, Record, Request};
-use pyo3::exceptions::{PyStopIteration, PySystemExit};
+use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::body;
-use crate::environ::{Builder, EnvironError, Objects};
+use crate::environ::{Builder, Objects};
 use crate::exchange::{End, Exchange, Summary};
 use crate::failure::Failure;
 use crate::ffi::text;
@@ -83,38 +83,31 @@ impl Service {
         let input = Bound::new(py, Input::new(body))?.into_any();
         let records = self.records(py, request, &input)?;
         let mut environ = None;
-        let mut ended = Ok(());
-        if let Some(records) = &records {
-            ended = self
+        let mut iterable = None;
+        let mut ended = match &records {
+            Some(records) => self
                 .gateway
                 .face
                 .pre_request(&records.request)
-                .map_err(Failure::Raised);
-        }
+                .map_err(Failure::Raised),
+            None => Ok(()),
+        };
         if ended.is_ok() {
             match self.environ(py, request, &exchange, &input) {
-                Ok(built) => environ = Some(built),
-                Err(EnvironError::Raised(error)) => return Err(error),
-                Err(EnvironError::OutsideScript(reason)) => {
-                    self.gateway
-                        .face
-                        .rejected(py, request.peer.to_string(), reason.clone())?;
-                    self.send_error(request, &reason);
-                    return Ok(Outcome::Finished { keep: false });
+                Ok(built) => {
+                    (ended, iterable) = self.call(py, &exchange, &built);
+                    environ = Some(built);
                 }
+                Err(failure) => ended = Err(failure),
             }
         }
-        let mut iterable = None;
-        if let (Some(environ), Ok(())) = (&environ, &ended) {
-            (ended, iterable) = self.call(py, &exchange, environ);
-        }
         let outcome = self.settle(py, request, &exchange, ended);
-        if let Some(records) = records {
-            self.report(py, records, &exchange, environ, iterable, request)?;
-        } else if let Some(iterable) = iterable {
-            self.close(py, &iterable, request)?;
-        }
-        outcome
+        let reported = match records {
+            Some(records) => self.report(py, records, &exchange, environ, iterable, request),
+            None => self.close(py, iterable, request),
+        };
+        exchange.get().over();
+        reported.and(outcome)
     }
 
     fn environ<'py>(
@@ -123,7 +116,7 @@ impl Service {
         request: &Request,
         exchange: &Bound<'py, Exchange>,
         input: &Bound<'py, PyAny>,
-    ) -> Result<Bound<'py, PyDict>, EnvironError> {
+    ) -> Result<Bound<'py, PyDict>, Failure> {
         let early_hints = exchange.getattr(intern!(py, "early_hints"))?;
         let socket = ClientSocket::new(Arc::clone(&self.gateway), exchange.clone().unbind());
         let socket = Bound::new(py, socket)?.into_any();
@@ -181,6 +174,13 @@ impl Service {
                 Ok(Outcome::Broken)
             }
             Err(Failure::Gone | Failure::TakenOver) => Ok(Outcome::Nothing),
+            Err(Failure::Misconfigured(reason)) => {
+                self.send_error(request, &reason);
+                self.gateway
+                    .face
+                    .rejected(py, request.peer.to_string(), reason)?;
+                Ok(Outcome::Finished { keep: false })
+            }
             Err(Failure::Raised(error)) => self.raised(py, request, this, error),
         }
     }
@@ -193,8 +193,7 @@ impl Service {
         error: PyErr,
     ) -> PyResult<Outcome> {
         let face = &self.gateway.face;
-        if error.is_instance_of::<PySystemExit>(py) && !face.alive(py) {
-            // A signal handler's, raised wherever the application happened to be.
+        if face.ends_worker(py, &error) {
             return Err(error);
         }
         let gone = self.gateway.reactor().progress(request.id) == Progress::Gone;
@@ -206,9 +205,9 @@ impl Service {
                 Outcome::Broken
             });
         }
-        let lost_client = gone && error.is_instance_of::<pyo3::exceptions::PyOSError>(py);
-        if !lost_client {
-            face.failed(py, &error, request.head.method(), request.head.target())?;
+        // An application that lets the OSError of a lost client through has done nothing wrong.
+        if !(gone && error.is_instance_of::<PyOSError>(py)) {
+            face.failed(py, &error, &request.head)?;
         }
         if gone {
             return Ok(Outcome::Nothing);
@@ -232,23 +231,21 @@ impl Service {
     fn close(
         &self,
         py: Python<'_>,
-        iterable: &Bound<'_, PyAny>,
+        iterable: Option<Bound<'_, PyAny>>,
         request: &Request,
     ) -> PyResult<()> {
-        if iterable.is_exact_instance_of::<PyList>() {
+        let Some(iterable) = iterable.filter(|iterable| !iterable.is_exact_instance_of::<PyList>())
+        else {
             return Ok(());
-        }
+        };
         let Ok(close) = iterable.getattr(intern!(py, "close")) else {
             return Ok(());
         };
-        if let Err(error) = close.call0() {
-            let face = &self.gateway.face;
-            if error.is_instance_of::<PySystemExit>(py) && !face.alive(py) {
-                return Err(error);
-            }
-            face.failed(py, &error, request.head.method(), request.head.target())?;
+        match close.call0() {
+            Ok(_) => Ok(()),
+            Err(error) if self.gateway.face.ends_worker(py, &error) => Err(error),
+            Err(error) => self.gateway.face.failed(py, &error, &request.head),
         }
-        Ok(())
     }
 
     /// Tells the access log and the hooks, in gunicorn's order: log, `close()`, `post_request`.
@@ -281,13 +278,14 @@ impl Service {
         );
         let response = face.response(py, &records.request, facts)?;
         let environ = environ.unwrap_or_else(|| PyDict::new(py)).into_any();
-        if !exchange.is_taken_over() {
-            face.log_access(&records.request, &environ, &response)?;
-        }
-        if let Some(iterable) = iterable {
-            self.close(py, &iterable, request)?;
-        }
-        face.post_request(&records.request, &environ, &response)
+        let logged = match exchange.is_taken_over() {
+            true => Ok(()),
+            false => face.log_access(&records.request, &environ, &response),
+        };
+        // Whatever the log said, the application gets its close() and the hook its call.
+        let closed = self.close(py, iterable, request);
+        let posted = face.post_request(&records.request, &environ, &response);
+        logged.and(closed).and(posted)
     }
 
     fn records<'py>(

@@ -17,6 +17,10 @@ const PEEK: i64 = 0x2;
 /// `EBADF` of errno(3), as closed sockets answer.
 const EBADF: i32 = 9;
 
+fn closed() -> PyErr {
+    PyOSError::new_err((EBADF, "the connection is closed"))
+}
+
 /// Stands for the client's socket. Looking (`fileno`, `getpeername`, `getsockname`, `getsockopt`,
 /// `recv` with `MSG_PEEK`) changes nothing; any other use takes the connection over for good: the
 /// worker forgets it, writes no answer, and this object is the socket from then on.
@@ -43,12 +47,8 @@ impl ClientSocket {
         }
         self.gateway.end_forked_child(py, None)?;
         let exchange = self.exchange.get();
-        let detached = self.gateway.reactor().detach(exchange.id);
-        let Some(detached) = detached.filter(|_| exchange.take_over()) else {
-            return Err(PyOSError::new_err((
-                EBADF,
-                "the connection is closed",
-            )));
+        let Some(detached) = exchange.take_over() else {
+            return Err(closed());
         };
         let descriptor = detached.socket.into_raw_fd();
         let socket = self
@@ -70,8 +70,10 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return taken.bind(py).call_method1(method, args.clone());
         }
-        let id = self.exchange.get().id;
-        let duplicate = self.gateway.reactor().duplicate(id)?;
+        let duplicate = match self.exchange.get() {
+            exchange if exchange.is_over() => return Err(closed()),
+            exchange => self.gateway.reactor().duplicate(exchange.id)?,
+        };
         let socket = self.gateway.face.observe(py, duplicate.into_raw_fd())?;
         let result = socket.call_method1(method, args.clone());
         socket.call_method0("close")?;
@@ -86,11 +88,14 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return taken.call_method0(py, "fileno")?.extract(py);
         }
-        Ok(self
-            .gateway
-            .reactor()
-            .descriptor(self.exchange.get().id)
-            .unwrap_or(-1))
+        let exchange = self.exchange.get();
+        let descriptor = || self.gateway.reactor().descriptor(exchange.id);
+        Ok(if exchange.is_over() {
+            None
+        } else {
+            descriptor()
+        }
+        .unwrap_or(-1))
     }
 
     /// The client's address.

@@ -84,10 +84,10 @@ impl Loop {
         ran
     }
 
-    /// Leaves gracefully, as if told by the face, but without taking the backlog along: somebody
-    /// else is there to serve it.
-    fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        self.service.gateway.drain(py, false)
+    /// Leaves gracefully. A signal handler may call this while the application runs: its answer
+    /// then says `Connection: close` already.
+    fn leave(&self) {
+        self.service.gateway.leave();
     }
 
     /// Requests that reached the application.
