@@ -85,8 +85,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy meinheld meinheld_worker
-	$(BIN)/mypy tests
-	MYPYPATH=tests $(BIN)/mypy integration
+	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=tests:integration $(BIN)/mypy --explicit-package-bases integration conftest.py
 	$(BIN)/mypy examples .ci
 
 format: $(DEPENDENCIES)

@@ -16,6 +16,14 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/endless":
         start_response("200 OK", [])
         return endless()
+    if environ["PATH_INFO"] == "/written":
+        write = start_response("200 OK", [])
+        try:
+            while True:
+                write(bytes(65536))
+        except OSError as error:
+            note(f"write raised {type(error).__name__}")
+            raise
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
@@ -28,9 +36,9 @@ def endless():
         note("closed")
 """
 DEADLINES = {
-    "MEINHELD_HEAD_TIMEOUT": "0.6",
-    "MEINHELD_BODY_TIMEOUT": "0.6",
-    "MEINHELD_SEND_TIMEOUT": "0.6",
+    "MEINHELD_HEAD_TIMEOUT": "1.0",
+    "MEINHELD_BODY_TIMEOUT": "1.0",
+    "MEINHELD_SEND_TIMEOUT": "1.0",
 }
 
 
@@ -100,6 +108,14 @@ def test_a_reader_that_makes_no_progress_is_aborted(server: Server) -> None:
             while True:
                 if not client.socket.recv(1 << 20):
                     raise EOFError
+
+
+def test_write_raises_when_its_reader_makes_no_progress(server: Server) -> None:
+    with server.client(receive_buffer=8192) as client:
+        client.send(request("GET", "/written"))
+        server.wait_for_note("write raised ConnectionResetError")
+    assert server.get().status == 200
+    assert "Traceback" not in server.stderr_text()
 
 
 def test_an_idle_connection_between_requests_is_left_to_keepalive(server: Server) -> None:

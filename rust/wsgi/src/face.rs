@@ -16,6 +16,13 @@ pub(crate) struct Face {
     post_request: Option<Py<PyAny>>,
 }
 
+/// What the access log and the `post_request` hook are told of a request that is over.
+pub(crate) struct Told<'py> {
+    pub(crate) request: Bound<'py, PyAny>,
+    pub(crate) environ: Bound<'py, PyAny>,
+    pub(crate) response: Bound<'py, PyAny>,
+}
+
 impl Face {
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let optional = |name: &str| -> PyResult<Option<Py<PyAny>>> {
@@ -73,29 +80,22 @@ impl Face {
     }
 
     /// Writes the access record.
-    pub(crate) fn log_access(
-        &self,
-        request: &Bound<'_, PyAny>,
-        environ: &Bound<'_, PyAny>,
-        response: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let py = request.py();
-        self.log_access.as_ref().map_or(Ok(()), |log| {
-            self.survive(py, log.call1(py, (request, environ, response)))
-        })
+    pub(crate) fn log_access(&self, told: &Told<'_>) -> PyResult<()> {
+        self.tell(self.log_access.as_ref(), told)
     }
 
     /// Calls the `post_request` hook.
-    pub(crate) fn post_request(
-        &self,
-        request: &Bound<'_, PyAny>,
-        environ: &Bound<'_, PyAny>,
-        response: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let py = request.py();
-        self.post_request.as_ref().map_or(Ok(()), |hook| {
-            self.survive(py, hook.call1(py, (request, environ, response)))
-        })
+    pub(crate) fn post_request(&self, told: &Told<'_>) -> PyResult<()> {
+        self.tell(self.post_request.as_ref(), told)
+    }
+
+    fn tell(&self, listener: Option<&Py<PyAny>>, told: &Told<'_>) -> PyResult<()> {
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        let py = told.request.py();
+        let arguments = (&told.request, &told.environ, &told.response);
+        self.survive(py, listener.call1(py, arguments))
     }
 
     /// A client was refused.

@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use crate::body;
 use crate::environ::{Builder, Objects};
 use crate::exchange::{End, Exchange, Summary};
+use crate::face::Told;
 use crate::failure::Failure;
 use crate::ffi::text;
 use crate::gateway::Gateway;
@@ -278,13 +279,18 @@ impl Service {
         );
         let response = face.response(py, &records.request, facts)?;
         let environ = environ.unwrap_or_else(|| PyDict::new(py)).into_any();
+        let told = Told {
+            request: records.request,
+            environ,
+            response,
+        };
         let logged = match exchange.is_taken_over() {
             true => Ok(()),
-            false => face.log_access(&records.request, &environ, &response),
+            false => face.log_access(&told),
         };
         // Whatever the log said, the application gets its close() and the hook its call.
         let closed = self.close(py, iterable, request);
-        let posted = face.post_request(&records.request, &environ, &response);
+        let posted = face.post_request(&told);
         logged.and(closed).and(posted)
     }
 
