@@ -78,7 +78,7 @@ check-wheel: $(INSTALLED)
 	$(CARGO) tree --locked --package meinheld-wsgi --edges features,normal --invert httparse \
 		| grep --quiet 'httparse feature "std"'
 
-# mypy takes tests/ and integration/ one at a time: each has a conftest of its own.
+# mypy takes tests/ and integration/ one at a time: their modules are top-level ones.
 lint: $(INSTALLED)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
