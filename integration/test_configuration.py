@@ -121,6 +121,19 @@ def test_check_config_fails_for_an_application_that_does_not_load() -> None:
         assert "no_such_module" in server.stderr_text()
 
 
+@pytest.mark.skipif(not OURS, reason="what this worker does not serve yet, others do")
+def test_a_reload_to_a_setting_that_is_not_served_does_not_halt_the_site() -> None:
+    # On HUP gunicorn does not call check_config: the new worker refuses by itself.
+    with gunicorn(WHO, config="threads = 1\n") as server:
+        settings = server.directory / "gunicorn.conf.py"
+        settings.write_text("threads = 2\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for_log(r"Worker refuses to boot: threads = 2: .* Accepted: 1\.$")
+        settings.write_text("threads = 1\n")
+        server.signal(signal.SIGHUP)
+        assert told(server)["pid"] in server.worker_pids()
+
+
 def test_several_addresses_are_served_at_once() -> None:
     binds = ["127.0.0.1:0", "[::1]:0", "unix:{dir}/socket"]
     with gunicorn(WHO, "--workers", "2", binds=binds) as server:

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use meinheld_protocol::{Status, encode};
+use meinheld_protocol::{Buffer, Status, encode};
 
 use crate::client::{Client, Interest, NEVER, Phase};
 use crate::drain::Lifecycle;
@@ -284,18 +284,8 @@ impl Reactor {
         }
         client.transport.end_writing();
         client.phase = Phase::Lingering { dropped: 0 };
-        if !client.input.is_empty() && client.lost_if_late {
-            self.late += 1;
-        }
-        let Some(client) = self.client(id) else {
-            return;
-        };
-        let mut input = std::mem::take(&mut client.input);
-        let length = input.len();
-        input.consume(length);
-        if let Some(storage) = input.take_storage() {
-            self.return_buffer(storage);
-        }
+        let input = std::mem::take(&mut client.input);
+        self.discard(input);
         self.set_deadline(id, linger);
         self.update_interest(id);
     }
@@ -318,7 +308,7 @@ impl Reactor {
         if self.client(id).is_none() {
             return;
         }
-        let Some(mut client) = self.clients.try_remove(id.index as usize) else {
+        let Some(client) = self.clients.try_remove(id.index as usize) else {
             return;
         };
         if sys::has_forked() {
@@ -329,9 +319,13 @@ impl Reactor {
             }
             client.transport.end();
         }
-        let length = client.input.len();
-        client.input.consume(length);
-        if let Some(storage) = client.input.take_storage() {
+        self.discard(client.input);
+    }
+
+    /// Drops what was read and never parsed, and keeps the storage.
+    fn discard(&mut self, mut input: Buffer) {
+        input.consume(input.len());
+        if let Some(storage) = input.take_storage() {
             self.return_buffer(storage);
         }
     }

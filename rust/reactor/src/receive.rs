@@ -2,7 +2,7 @@
 
 use std::io;
 
-use meinheld_protocol::{Awaits, Framing, Head, Received, encode};
+use meinheld_protocol::{Awaits, Buffer, Framing, Head, Received, encode};
 
 use crate::client::{Incoming, Interest, Phase};
 use crate::event::{ConnId, Event, Rejection, Request};
@@ -76,47 +76,9 @@ impl Reactor {
 
     /// One receive, into the body where one is being read, else into the connection's buffer.
     fn fill(&mut self, id: ConnId) -> io::Result<Next> {
-        let Some(client) = self.clients.get_mut(id.index as usize) else {
-            return Ok(Next::Nothing);
-        };
-        let read = match (
-            client.incoming.as_deref_mut(),
-            client.protocol.body_remaining(),
-        ) {
-            (Some(Incoming::Whole { spool, .. }), Some(left)) if client.input.is_empty() => {
-                let limit = usize::try_from(left).unwrap_or(usize::MAX).min(BODY_READ);
-                let read = client.transport.read_append(spool.memory(), limit)?;
-                if let Read::Octets(count) = read {
-                    client.protocol.body_received(count as u64);
-                }
-                read
-            }
-            _ => {
-                if !client.input.has_storage() {
-                    let storage = self.lend_buffer();
-                    let Some(client) = self.client(id) else {
-                        return Ok(Next::Nothing);
-                    };
-                    client.input = meinheld_protocol::Buffer::with_storage(storage);
-                }
-                let Some(client) = self.client(id) else {
-                    return Ok(Next::Nothing);
-                };
-                if client.input.room().is_empty() {
-                    if client.phase != Phase::Receiving {
-                        // One buffer of early requests is enough; the rest waits in the kernel.
-                        return Ok(Next::Nothing);
-                    }
-                    // Only a long head fills a buffer, and floor 1 bounds it.
-                    let capacity = client.input.capacity();
-                    client.input.grow(capacity * 2);
-                }
-                let read = client.transport.read(client.input.room())?;
-                if let Read::Octets(count) = read {
-                    client.input.filled(count);
-                }
-                read
-            }
+        let read = match self.fill_body(id)? {
+            Some(read) => read,
+            None => self.fill_buffer(id)?,
         };
         match read {
             Read::Octets(_) => Ok(Next::Parse),
@@ -129,6 +91,55 @@ impl Reactor {
                 Ok(Next::Parse)
             }
         }
+    }
+
+    /// Receives straight into a body of known length, which spares a copy; `None` where octets
+    /// have to be parsed first.
+    fn fill_body(&mut self, id: ConnId) -> io::Result<Option<Read>> {
+        let Some(client) = self.client(id).filter(|client| client.input.is_empty()) else {
+            return Ok(None);
+        };
+        let Some(left) = client.protocol.body_remaining() else {
+            return Ok(None);
+        };
+        let Some(Incoming::Whole { spool, .. }) = client.incoming.as_deref_mut() else {
+            return Ok(None);
+        };
+        let limit = usize::try_from(left).unwrap_or(usize::MAX).min(BODY_READ);
+        let read = client.transport.read_append(spool.memory(), limit)?;
+        if let Read::Octets(count) = read {
+            client.protocol.body_received(count as u64);
+        }
+        Ok(Some(read))
+    }
+
+    fn fill_buffer(&mut self, id: ConnId) -> io::Result<Read> {
+        if self
+            .client(id)
+            .is_some_and(|client| !client.input.has_storage())
+        {
+            let storage = self.lend_buffer();
+            if let Some(client) = self.client(id) {
+                client.input = Buffer::with_storage(storage);
+            }
+        }
+        let Some(client) = self.client(id) else {
+            return Ok(Read::Later);
+        };
+        if client.input.room().is_empty() {
+            if client.phase != Phase::Receiving {
+                // One buffer of early requests is enough; the rest waits in the kernel.
+                return Ok(Read::Later);
+            }
+            // Only a long head fills a buffer, and floor 1 bounds it.
+            let capacity = client.input.capacity();
+            client.input.grow(capacity * 2);
+        }
+        let read = client.transport.read(client.input.room())?;
+        if let Read::Octets(count) = read {
+            client.input.filled(count);
+        }
+        Ok(read)
     }
 
     /// Parses what has come, up to a request or to the need for more.

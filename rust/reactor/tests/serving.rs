@@ -282,3 +282,43 @@ fn a_timer_comes_once_and_not_early() {
     assert!(ours);
     assert!(elapsed >= Duration::from_millis(30), "{elapsed:?}");
 }
+
+#[test]
+fn a_descriptor_of_the_callers_is_reported_while_it_is_ready() {
+    let (reports, given) = std::sync::mpsc::channel();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut source = reader.try_clone().unwrap();
+    let mut watched = None;
+    let server = Server::start(
+        Options::default(),
+        Box::new(move |reactor, event| match event {
+            Event::Request(request) => {
+                watched = Some(reactor.watch(&reader, true, false).unwrap());
+                answer(reactor, request);
+            }
+            Event::Foreign(id, readiness) => {
+                assert_eq!(Some(id), watched);
+                reports.send(readiness.readable).unwrap();
+                let mut octet = [0];
+                source.read_exact(&mut octet).unwrap();
+                if octet == *b"!" {
+                    reactor.unwatch(id);
+                    reports.send(false).unwrap();
+                }
+            }
+            _ => {}
+        }),
+    );
+    let mut client = server.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    read_body(&mut client);
+    writer.write_all(b"a!b").unwrap();
+    let reported: Vec<bool> = (0..3).map(|_| given.recv().unwrap()).collect();
+    assert_eq!(reported, [true, true, false]);
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    read_body(&mut client);
+}
