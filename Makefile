@@ -85,6 +85,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy meinheld meinheld_worker
+	$(BIN)/stubtest meinheld_worker._core --allowlist .ci/stubtest-allowlist --mypy-config-file pyproject.toml
 	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests
 	MYPYPATH=tests:integration $(BIN)/mypy --explicit-package-bases integration conftest.py
 	$(BIN)/mypy examples .ci

@@ -2,8 +2,11 @@
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, type_check_only
 
+__all__ = ["ClientSocket", "Exchange", "Input", "Loop", "Options"]
+
+@type_check_only
 class Face(Protocol):
     """What the loop calls. The four hooks are ``None`` where nothing is configured."""
 

@@ -54,6 +54,8 @@ impl fmt::Debug for Segment {
 
 /// Buffers gathered into one write.
 const GATHERED: usize = 32;
+/// Octets up to which small pieces are put together.
+const MERGED: usize = 16 * 1024;
 /// Octets asked of one `sendfile`, so that one fast reader does not hold a turn.
 const FILE_BLOCK: u64 = 1 << 20;
 
@@ -74,9 +76,18 @@ impl Outbox {
             Segment::File { remaining, .. } => *remaining == 0,
             octets => octets.octets().is_empty(),
         };
-        if !empty {
-            self.segments.push_back(segment);
+        if empty {
+            return;
         }
+        // Small pieces that follow one another are one buffer to the kernel.
+        if let (Some(Segment::Bytes(last)), Segment::Bytes(next)) =
+            (self.segments.back_mut(), &segment)
+            && last.len() + next.len() <= MERGED
+        {
+            last.extend_from_slice(next);
+            return;
+        }
+        self.segments.push_back(segment);
     }
 
     /// Sends until the kernel takes no more; says how many octets it took.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use meinheld_reactor::{Progress, Segment};
+use meinheld_reactor::Progress;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -28,10 +28,10 @@ pub(crate) fn send(
     file_wrapper: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
     if let Ok(list) = iterable.cast_exact::<PyList>() {
-        return send_list(exchange, list);
+        return send_list(gateway, exchange, list);
     }
     if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
-        return send_list(exchange, &tuple.to_list());
+        return send_list(gateway, exchange, &tuple.to_list());
     }
     if gateway.sendfile
         && iterable.is_instance(file_wrapper)?
@@ -42,12 +42,23 @@ pub(crate) fn send(
     send_blocks(gateway, exchange, iterable)
 }
 
-fn send_list(exchange: &Exchange, list: &Bound<'_, PyList>) -> Result<(), Failure> {
-    let count = list.len();
-    for (index, block) in list.iter().enumerate() {
-        exchange.send(bytes_block(&block)?, index + 1 == count)?;
+fn send_list(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    list: &Bound<'_, PyList>,
+) -> Result<(), Failure> {
+    if list.len() == 1 {
+        let block = list.get_item(0)?;
+        return exchange.send(bytes_block(&block)?, true).map(drop);
     }
-    Ok(())
+    for block in list {
+        let block = bytes_block(&block)?;
+        if !block.as_bytes().is_empty() {
+            let frame = exchange.frame(block.as_bytes().len(), false)?;
+            gateway.queue_block(exchange.id, frame, block);
+        }
+    }
+    gateway.flush(exchange.id)
 }
 
 fn send_blocks(
@@ -97,18 +108,8 @@ fn regular_file(wrapper: &Bound<'_, PyAny>) -> PyResult<Option<Part>> {
 }
 
 fn send_file(gateway: &Gateway, exchange: &Exchange, part: Part) -> Result<(), Failure> {
-    let (lead, allowed, tail) = exchange.open_body(part.length)?;
-    let mut reactor = gateway.reactor();
-    reactor.queue_segment(exchange.id, Segment::Bytes(lead));
-    let file = Segment::File {
-        file: part.file,
-        offset: part.offset,
-        remaining: allowed,
-    };
-    reactor.queue_segment(exchange.id, file);
-    reactor.queue_segment(exchange.id, Segment::Bytes(tail.to_vec()));
-    match reactor.flush(exchange.id) {
-        Progress::Gone => Err(Failure::Gone),
-        Progress::Accepted | Progress::Pending => Ok(()),
-    }
+    let length = usize::try_from(part.length).unwrap_or(usize::MAX);
+    let frame = exchange.frame(length, false)?;
+    gateway.queue_file(exchange.id, frame, part.file, part.offset);
+    gateway.flush(exchange.id)
 }

@@ -44,6 +44,23 @@ struct Sending {
     sent: u64,
 }
 
+/// How a block goes out: what precedes it, how many of its octets, what follows.
+pub(crate) struct Frame {
+    pub(crate) lead: Vec<u8>,
+    pub(crate) length: usize,
+    pub(crate) tail: &'static [u8],
+}
+
+impl Frame {
+    /// All of it in one buffer, for a block that is cheaper to copy than to send apart.
+    pub(crate) fn merge(self, block: &[u8]) -> Vec<u8> {
+        let mut whole = self.lead;
+        whole.extend_from_slice(block);
+        whole.extend_from_slice(self.tail);
+        whole
+    }
+}
+
 /// What hooks and the access log want to know of a response.
 pub(crate) struct Summary {
     pub(crate) status: Py<PyString>,
@@ -159,16 +176,12 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sends a block, with the head where that is still owed. `last` says that no other block
-    /// follows, so that the end of the body leaves in the same write.
-    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<Progress, Failure> {
-        let octets = block.as_bytes();
-        if octets.is_empty() {
-            return Ok(Progress::Accepted);
-        }
+    /// Admits `octets` of body, with the head where that is still owed. `last` says that nothing
+    /// follows them, so that the end of the body leaves in the same write.
+    pub(crate) fn frame(&self, octets: usize, last: bool) -> Result<Frame, Failure> {
         let mut answer = self.answer();
         let (mut lead, mut sending) = Self::open(&mut answer)?;
-        let length = sending.body.admit(octets.len());
+        let length = sending.body.admit(octets);
         sending.sent += length as u64;
         let mut tail: &'static [u8] = b"";
         if sending.body.is_chunked() && length > 0 {
@@ -180,31 +193,19 @@ impl Exchange {
             }
         }
         *answer = Answer::Sending(sending);
-        drop(answer);
-        if lead.is_empty() && length == 0 {
+        Ok(Frame { lead, length, tail })
+    }
+
+    /// Sends a block; an empty one is nothing (PEP 3333: headers wait for the first octets).
+    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<Progress, Failure> {
+        if block.as_bytes().is_empty() {
             return Ok(Progress::Accepted);
         }
-        match self.gateway.send_block(self.id, lead, block, length, tail) {
+        let frame = self.frame(block.as_bytes().len(), last)?;
+        match self.gateway.send_block(self.id, frame, block) {
             Progress::Gone => Err(Failure::Gone),
             progress => Ok(progress),
         }
-    }
-
-    /// Sends the head alone, or nothing where it has left, and gives room for `length` octets of
-    /// body that the caller sends itself: how many are allowed, and what goes before them.
-    pub(crate) fn open_body(&self, length: u64) -> Result<(Vec<u8>, u64, &'static [u8]), Failure> {
-        let mut answer = self.answer();
-        let (mut lead, mut sending) = Self::open(&mut answer)?;
-        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
-        let allowed = sending.body.admit(wanted);
-        sending.sent += allowed as u64;
-        let mut tail: &'static [u8] = b"";
-        if sending.body.is_chunked() && allowed > 0 {
-            encode::chunk_prefix(&mut lead, allowed);
-            tail = CHUNK_END;
-        }
-        *answer = Answer::Sending(sending);
-        Ok((lead, allowed as u64, tail))
     }
 
     fn open(answer: &mut Answer) -> Result<(Vec<u8>, Sending), Failure> {

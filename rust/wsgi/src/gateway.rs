@@ -1,5 +1,6 @@
 //! What all objects of one worker share: the reactor, the face, and how octets get out.
 
+use std::fs::File;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use meinheld_reactor::{
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::exchange::Frame;
 use crate::face::Face;
 use crate::failure::Failure;
 use crate::ffi::bytes::PinnedBytes;
@@ -155,22 +157,18 @@ impl Gateway {
         self.face.draining(py)
     }
 
-    /// Sends `lead`, then the first `length` octets of `block`, then `tail`; queues what the
-    /// kernel does not take, the block without a copy.
+    /// Sends a framed block; queues what the kernel does not take, the block without a copy.
     pub(crate) fn send_block(
         &self,
         id: ConnId,
-        mut lead: Vec<u8>,
+        frame: Frame,
         block: &Bound<'_, PyBytes>,
-        length: usize,
-        tail: &'static [u8],
     ) -> Progress {
-        let octets = &block.as_bytes()[..length];
-        if length <= COPIED {
-            lead.extend_from_slice(octets);
-            lead.extend_from_slice(tail);
-            return self.send_octets(id, lead);
+        let octets = &block.as_bytes()[..frame.length];
+        if frame.length <= COPIED {
+            return self.send_octets(id, frame.merge(octets));
         }
+        let Frame { lead, length, tail } = frame;
         let mut reactor = self.reactor();
         let slices = [
             IoSlice::new(&lead),
@@ -182,17 +180,55 @@ impl Gateway {
         };
         let (of_lead, rest) = (taken.min(lead.len()), taken.saturating_sub(lead.len()));
         let (of_block, of_tail) = (rest.min(length), rest.saturating_sub(length));
-        lead.drain(..of_lead);
-        reactor.queue_segment(id, Segment::Bytes(lead));
         let pinned = PinnedBytes::new(block, length);
+        reactor.queue_segment(id, Segment::Bytes(lead[of_lead..].to_vec()));
         reactor.queue_segment(id, Segment::Shared(Box::new(pinned), of_block));
         reactor.queue_segment(id, Segment::Bytes(tail[of_tail..].to_vec()));
         reactor.flush(id)
     }
 
+    /// Queues a framed block behind others; [`flush`](Self::flush) sends them together.
+    pub(crate) fn queue_block(&self, id: ConnId, frame: Frame, block: &Bound<'_, PyBytes>) {
+        let mut reactor = self.reactor();
+        if frame.length <= COPIED {
+            let octets = &block.as_bytes()[..frame.length];
+            reactor.queue_segment(id, Segment::Bytes(frame.merge(octets)));
+            return;
+        }
+        let pinned = PinnedBytes::new(block, frame.length);
+        reactor.queue_segment(id, Segment::Bytes(frame.lead));
+        reactor.queue_segment(id, Segment::Shared(Box::new(pinned), 0));
+        reactor.queue_segment(id, Segment::Bytes(frame.tail.to_vec()));
+    }
+
+    /// Queues a part of a file behind what frames it.
+    pub(crate) fn queue_file(&self, id: ConnId, frame: Frame, file: File, offset: u64) {
+        let mut reactor = self.reactor();
+        let remaining = frame.length as u64;
+        reactor.queue_segment(id, Segment::Bytes(frame.lead));
+        let part = Segment::File {
+            file,
+            offset,
+            remaining,
+        };
+        reactor.queue_segment(id, part);
+        reactor.queue_segment(id, Segment::Bytes(frame.tail.to_vec()));
+    }
+
+    /// Sends what is queued, as far as the kernel takes it; the rest goes out meanwhile.
+    pub(crate) fn flush(&self, id: ConnId) -> Result<(), Failure> {
+        match self.reactor().flush(id) {
+            Progress::Gone => Err(Failure::Gone),
+            Progress::Accepted | Progress::Pending => Ok(()),
+        }
+    }
+
     /// Sends octets of our own.
     pub(crate) fn send_octets(&self, id: ConnId, mut octets: Vec<u8>) -> Progress {
         let mut reactor = self.reactor();
+        if octets.is_empty() {
+            return reactor.progress(id);
+        }
         let Some(taken) = reactor.try_write(id, &[IoSlice::new(&octets)]) else {
             return Progress::Gone;
         };
