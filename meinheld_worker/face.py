@@ -3,10 +3,11 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from meinheld_worker import access
-from meinheld_worker.takeover import TakenSocket, observe
+from meinheld_worker.takeover import observe, take_over
 
 if TYPE_CHECKING:
     from meinheld_worker.worker import MeinheldWorker
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class Face:
     """What the loop calls. Hooks that are not configured are ``None``, and cost nothing."""
 
-    take_over = TakenSocket
+    take_over = staticmethod(take_over)
     observe = staticmethod(observe)
     response = access.Response
 
@@ -88,16 +89,22 @@ class Face:
     def _log_access(
         self, request: access.Request, environ: dict[str, Any], response: access.Response
     ) -> None:
-        try:
+        with self._logged("the access log"):
             environ = environ or request.environ()
             self._log.access(response, request, environ, response.duration)
-        except Exception:
-            self._log.exception("Exception in the access log")
 
     def _post_request(
         self, request: access.Request, environ: dict[str, Any], response: access.Response
     ) -> None:
-        try:
+        with self._logged("post_request hook"):
             self._worker.cfg.post_request(self._worker, request, environ, response)
-        except Exception:
-            self._log.exception("Exception in post_request hook")
+
+    @contextlib.contextmanager
+    def _logged(self, where: str) -> Iterator[None]:
+        """Keep what a hook raises from the loop; only a signal handler's exit goes through."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, SystemExit) and not self.alive:
+                raise
+            self._log.exception("Exception in %s", where)

@@ -1,34 +1,78 @@
 """The socket of an application that takes its connection over, as WebSocket libraries do."""
 
+import errno
 import socket
 from typing import Any
 
 
 class TakenSocket(socket.socket):
-    """A blocking client socket that first yields what the server had read already."""
+    """A client socket that first yields what the server had read already.
 
-    def __init__(self, descriptor: int, leftover: bytes) -> None:
-        super().__init__(fileno=descriptor)
-        self._leftover = leftover
-        self.setblocking(True)
+    A selector does not see those octets: whoever selects should receive once before it waits.
+    """
+
+    #: Octets to be read before the socket's own; a duplicate shares them.
+    leftover = bytearray()
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` octets."""
-        if self._leftover:
-            taken = self._leftover[:bufsize]
-            if not flags & socket.MSG_PEEK:
-                self._leftover = self._leftover[bufsize:]
-            return taken
-        return super().recv(bufsize, flags)
+        if not self.leftover:
+            return super().recv(bufsize, flags)
+        taken = bytes(self.leftover[:bufsize])
+        if not flags & socket.MSG_PEEK:
+            del self.leftover[:bufsize]
+        return taken
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive up to ``nbytes`` octets, or as many as fit, into ``buffer``."""
-        if self._leftover:
-            room = memoryview(buffer).cast("B")
-            taken = self.recv(nbytes or len(room), flags)
-            room[: len(taken)] = taken
-            return len(taken)
-        return super().recv_into(buffer, nbytes, flags)
+        if not self.leftover:
+            return super().recv_into(buffer, nbytes, flags)
+        room = memoryview(buffer).cast("B")
+        taken = self.recv(nbytes or len(room), flags)
+        room[: len(taken)] = taken
+        return len(taken)
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
+        """As :meth:`recv`; a stream socket names no sender."""
+        if not self.leftover:
+            return super().recvfrom(bufsize, flags)
+        return self.recv(bufsize, flags), None
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """As :meth:`recv_into`; a stream socket names no sender."""
+        if not self.leftover:
+            return super().recvfrom_into(buffer, nbytes, flags)
+        return self.recv_into(buffer, nbytes, flags), None
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0) -> Any:
+        """As :meth:`recv`; what was read already came without ancillary data."""
+        if not self.leftover:
+            return super().recvmsg(bufsize, ancbufsize, flags)
+        return self.recv(bufsize, flags), [], 0, None
+
+    def dup(self) -> "TakenSocket":
+        """Another socket object for the same connection."""
+        other = super().dup()
+        other.leftover = self.leftover
+        return other
+
+    def detach(self) -> int:
+        """Give the descriptor away.
+
+        Raises:
+            OSError: octets that no descriptor can carry were not received yet.
+        """
+        if self.leftover:
+            raise OSError(errno.EBUSY, f"receive the {len(self.leftover)} buffered octets first")
+        return super().detach()
+
+
+def take_over(descriptor: int, leftover: bytes) -> TakenSocket:
+    """A blocking socket for a connection that is the application's from now on."""
+    taken = TakenSocket(fileno=descriptor)
+    taken.leftover = bytearray(leftover)
+    taken.setblocking(True)
+    return taken
 
 
 def observe(descriptor: int) -> socket.socket:

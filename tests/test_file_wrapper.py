@@ -12,7 +12,7 @@ import pytest
 from harness import Server, eventually, request
 
 APP = """
-import io, os
+import gzip, io, os, tempfile
 from urllib.parse import parse_qs
 from apps.notes import note
 from apps.routes import Routes
@@ -38,6 +38,21 @@ def file(environ, start_response):
 @app.route
 def unbuffered(environ, start_response):
     return answer(environ, start_response, open("data", "rb", buffering=0))
+
+
+@app.route
+def temporary(environ, start_response):
+    copy = tempfile.NamedTemporaryFile()
+    copy.write(open("data", "rb").read())
+    copy.flush()
+    return answer(environ, start_response, copy)
+
+
+@app.route
+def unpacked(environ, start_response):
+    with gzip.open("data.gz", "wb") as out:
+        out.write(b"unpacked")
+    return answer(environ, start_response, gzip.open("data.gz"))
 
 
 @app.route
@@ -121,19 +136,19 @@ def either(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("kind", ["file", "unbuffered", "memory"])
+@pytest.mark.parametrize("kind", ["file", "unbuffered", "temporary", "memory"])
 def test_the_whole_file_is_sent_and_the_connection_goes_on(either: Server, kind: str) -> None:
     with either.client() as client:
         for _ in range(2):
             assert client.request("GET", f"/{kind}").body == DATA
 
 
-@pytest.mark.parametrize("kind", ["file", "unbuffered", "memory"])
+@pytest.mark.parametrize("kind", ["file", "unbuffered", "temporary", "memory"])
 def test_it_is_sent_from_its_position_on(either: Server, kind: str) -> None:
     assert either.get(f"/{kind}?from=2999984").body == DATA[-16:]
 
 
-@pytest.mark.parametrize("kind", ["file", "unbuffered", "memory"])
+@pytest.mark.parametrize("kind", ["file", "unbuffered", "temporary", "memory"])
 def test_no_more_than_content_length_is_sent(either: Server, kind: str) -> None:
     with either.client() as client:
         assert client.request("GET", f"/{kind}?from=8&length=16").body == DATA[8:24]
@@ -157,6 +172,10 @@ def test_an_object_that_only_reads_is_streamed_and_closed_once(server: Server) -
     server.wait_for_note("closed", before + 1)
     assert server.get("/empty").status == 200
     assert server.notes().count("closed") == before + 1
+
+
+def test_an_object_that_gives_other_octets_than_its_file_is_streamed(server: Server) -> None:
+    assert server.get("/unpacked").body == b"unpacked"
 
 
 def test_a_descriptor_that_cannot_seek_is_streamed(server: Server) -> None:

@@ -56,6 +56,28 @@ def child_exits(environ, start_response):
     return text(start_response, "parent")
 
 
+def fork_once():
+    if os.fork() == 0:
+        note("child")
+
+
+class ForksInClose(list):
+    def close(self):
+        fork_once()
+
+
+@app.route
+def child_closes(environ, start_response):
+    return ForksInClose(text(start_response, "parent"))
+
+
+@app.route
+def child_ends_a_generator(environ, start_response):
+    start_response("200 OK", [("Content-Length", "6")])
+    yield b"parent"
+    fork_once()
+
+
 @app.route
 def child_lives_on(environ, start_response):
     if os.fork() == 0:
@@ -93,7 +115,15 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(
-    "path", ["child_returns", "child_generates", "child_raises", "child_exits"]
+    "path",
+    [
+        "child_returns",
+        "child_generates",
+        "child_ends_a_generator",
+        "child_closes",
+        "child_raises",
+        "child_exits",
+    ],
 )
 def test_a_child_that_comes_back_from_the_application_ends(server: Server, path: str) -> None:
     pid = server.worker_pid()
@@ -123,3 +153,22 @@ def test_a_child_that_lives_on_does_not_keep_the_connection_open(server: Server,
         assert children(server.worker_pid())
     (server.directory / "release").touch()
     eventually(lambda: not children(server.worker_pid()), "the child has ended")
+
+
+def test_a_child_that_a_hook_forked_ends() -> None:
+    config = """
+import os
+from apps.notes import note
+
+
+def post_request(worker, req, environ, resp):
+    if req.path == "/hook" and os.fork() == 0:
+        note("child")
+"""
+    with Server.start("apps.echo:app", config=config) as server:
+        pid = server.worker_pid()
+        assert server.get("/hook").status == 200
+        server.wait_for_note("child")
+        for _ in range(5):
+            assert server.get().status == 200
+        assert server.worker_pid() == pid

@@ -34,6 +34,55 @@ def observed(environ, start_response):
     return text(start_response, json.dumps(seen))
 
 
+@app.route
+def considered(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    buffer = bytearray(4)
+    try:
+        sock.recv_into(buffer, 4, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        pass
+    seen = [
+        hasattr(sock, "getpeercert"),
+        hasattr(sock, "sendall"),
+        sock.family == socket.AF_INET,
+        sock.type == socket.SOCK_STREAM,
+        sock.gettimeout() is None,
+    ]
+    return text(start_response, json.dumps(seen))
+
+
+kept = []
+
+
+@app.route
+def keeps(environ, start_response):
+    kept.append((environ["gunicorn.socket"], start_response("200 OK", [("Content-Length", "4")])))
+    return [b"kept"]
+
+
+@app.route
+def uses_what_it_kept(environ, start_response):
+    sock, write = kept.pop()
+    raised = []
+    for use in (lambda: sock.sendall(b"stray"), lambda: write(b"stray"), sock.getpeername):
+        try:
+            use()
+        except OSError as error:
+            raised.append(type(error).__name__)
+    return text(start_response, json.dumps([sock.fileno(), raised]))
+
+
+@app.route
+def duplicated(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    first, _ = sock.recvfrom(1)
+    with sock.dup() as other:
+        data = first + received(other, int(environ["QUERY_STRING"]) - 1)
+    sock.sendall(b"raw " + data)
+    raise StopIteration
+
+
 def received(sock, count):
     data = b""
     while len(data) < count:
@@ -167,6 +216,28 @@ def test_no_response_is_written_to_a_connection_that_was_taken_over(
         assert client.read_until_closed() == b"raw"
     assert server.get("/other").text == "other"
     assert "Traceback" not in server.stderr_text()[len(before) :]
+
+
+def test_asking_what_it_can_do_does_not_take_it_over(server: Server) -> None:
+    with server.client() as client:
+        seen = json.loads(client.request("GET", "/considered").text)
+        assert seen == [False, True, True, True, True]
+        assert client.request("GET", "/other").text == "other"
+
+
+def test_when_the_request_is_over_it_is_closed_to_the_application(server: Server) -> None:
+    with server.client() as client:
+        assert client.request("GET", "/keeps").text == "kept"
+        answer = json.loads(client.request("GET", "/uses_what_it_kept").text)
+        assert answer == [-1, ["OSError", "ConnectionResetError", "OSError"]]
+        assert client.request("GET", "/other").text == "other"
+
+
+def test_a_duplicate_goes_on_where_the_socket_stands(server: Server) -> None:
+    with server.client() as client:
+        client.send(request("GET", "/duplicated?6") + b"abc")
+        client.send(b"def")
+        assert client.read_until_closed() == b"raw abcdef"
 
 
 def test_a_stop_iteration_closes_quietly(server: Server) -> None:

@@ -194,6 +194,8 @@ def pre_request(worker, req):
 def post_request(worker, req, environ, resp):
     if "post" in req.path:
         raise ValueError("in post_request")
+    if "exit" in req.path:
+        raise SystemExit(3)
 """
 
 
@@ -216,6 +218,15 @@ def test_an_error_in_post_request_is_logged_and_the_answer_is_complete(failing: 
         assert client.request("GET", "/whole/post").body == b"whole"
         failing.wait_for_log("ValueError: in post_request")
         assert client.request("GET", "/whole").body == b"whole"
+
+
+def test_a_hook_that_exits_does_not_end_the_worker(failing: Server) -> None:
+    # Code 3 would even halt the arbiter.
+    pid = failing.worker_pid()
+    assert failing.get("/whole/exit").body == b"whole"
+    failing.wait_for_log("Exception in post_request hook[^$]*SystemExit: 3")
+    assert failing.get("/whole").body == b"whole"
+    assert failing.worker_pid() == pid
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_without_a_free_descriptor_the_worker_neither_dies_nor_spins() -> None:
             with pytest.raises(TimeoutError), Client(server.address, timeout=1.5) as late:
                 late.request()
             assert cpu_seconds(pid) - idle < 0.75, "the worker spins while it cannot accept"
+            assert server.stderr_text().count("accepting connections paused") == 1
             assert served.request().status == 200
             for client in clients:
                 client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -120,3 +121,12 @@ def test_no_traceback_was_written_for_any_of_them(server: Server) -> None:
         client.reset()
     assert server.get("/small").text == "small"
     assert "Traceback" not in server.stderr_text()
+
+
+def test_urgent_data_ends_the_connection(server: Server) -> None:
+    """It never becomes readable: a worker that went on watching would do nothing else."""
+    with server.client() as client:
+        assert client.request("GET", "/small").text == "small"
+        client.socket.send(b"!", socket.MSG_OOB)
+        assert client.is_closed_by_peer()
+    assert server.get("/small").text == "small"

@@ -78,3 +78,11 @@ def test_many_more_clients_than_room_are_all_served() -> None:
         for number, client in enumerate(clients):
             assert client.response().body == b"GET /%d\n" % number
             client.close()
+
+
+def test_clients_that_never_say_anything_do_not_keep_others_out() -> None:
+    with start() as server:
+        silent = [server.client() for _ in range(ROOM)]
+        assert server.get("/new").body == b"GET /new\n"
+        for client in silent:
+            client.close()

@@ -269,6 +269,22 @@ impl BodyEncoder {
         }
     }
 
+    /// Admits a block of `len` octets, and frames it: appends what precedes it to `lead`, and gives how many of its
+    /// octets may go out and what follows them. With `last`, the end of the body is in what follows, and nothing
+    /// more is admitted.
+    pub fn frame(&mut self, lead: &mut Vec<u8>, len: usize, last: bool) -> (usize, &'static [u8]) {
+        let admitted = self.admit(len);
+        if !self.is_chunked() || admitted == 0 {
+            return (admitted, b"");
+        }
+        chunk_prefix(lead, admitted);
+        if last {
+            *self = Self::Omitted;
+            return (admitted, b"\r\n0\r\n\r\n");
+        }
+        (admitted, CHUNK_END)
+    }
+
     /// Whether each block needs a [`chunk_prefix`] before it and a [`CHUNK_END`] behind it.
     pub fn is_chunked(&self) -> bool {
         matches!(self, Self::Chunked)

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use crate::client::{Client, Interest, NEVER, Phase};
+use crate::clock::Tick;
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event};
 use crate::outbox::Outbox;
@@ -24,6 +25,9 @@ const BURST: usize = 8;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Pause while the worker is full.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// Milliseconds after which a connection that has never sent anything may make room for others.
+const SILENCE: Tick = 1000;
 
 /// A listening socket: our own descriptor of it, so that closing it is felt by nobody else.
 pub struct Listener {
@@ -133,8 +137,16 @@ impl Reactor {
         }
         self.accepting = Accepting::Open;
         if let Some(error) = failure {
-            self.queue.push_back(Event::AcceptFailed(error));
+            self.report_exhausted(error);
             self.pause_accepting(EXHAUSTED_PAUSE);
+        }
+    }
+
+    /// Says once that nothing can be accepted, until something was again.
+    fn report_exhausted(&mut self, error: io::Error) {
+        if !self.exhausted {
+            self.exhausted = true;
+            self.queue.push_back(Event::AcceptFailed(error));
         }
     }
 
@@ -165,17 +177,19 @@ impl Reactor {
     }
 
     fn has_idle(&self) -> bool {
+        let now = self.clock.now();
         self.clients
             .iter()
-            .any(|(_, client)| client.served && client.is_idle())
+            .any(|(_, client)| client.is_expendable(now, SILENCE))
     }
 
     /// Closes the connection that has been idle longest.
     fn retire_idle(&mut self) {
+        let now = self.clock.now();
         let oldest = self
             .clients
             .iter()
-            .filter(|(_, client)| client.served && client.is_idle())
+            .filter(|(_, client)| client.is_expendable(now, SILENCE))
             .min_by_key(|(_, client)| client.idle_order)
             .map(|(index, client)| client.id(index));
         let Some(id) = oldest else { return };
@@ -206,13 +220,14 @@ impl Reactor {
         };
         match socket.accept() {
             Accepted::Connection(fd, peer) => {
+                self.exhausted = false;
                 self.admit(fd, peer, listener as u32);
                 true
             }
             Accepted::Aborted => true,
             Accepted::Empty => false,
             Accepted::Failed(error) => {
-                self.queue.push_back(Event::AcceptFailed(error));
+                self.report_exhausted(error);
                 if self.accepting == Accepting::Open {
                     self.pause_accepting(EXHAUSTED_PAUSE);
                 }
@@ -232,7 +247,9 @@ impl Reactor {
             last_request: false,
             head_begun: false,
             lost_if_late: false,
+            room_wanted: false,
             served: false,
+            accepted: self.clock.now(),
             phase: Phase::Receiving,
             interest: Interest::Unregistered,
             transport: Transport::new(fd),

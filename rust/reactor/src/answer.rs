@@ -91,6 +91,8 @@ impl Reactor {
             }
             Ok(taken) if !client.outbox.is_empty() => {
                 if taken > 0 || client.deadline == NEVER {
+                    // The client's time begins now, not when the caller's turn began.
+                    self.clock.advance();
                     self.set_deadline(id, send);
                 }
                 self.update_interest(id);
@@ -109,12 +111,22 @@ impl Reactor {
         };
         match client.phase {
             Phase::Answering => {
+                let wanted = std::mem::take(&mut client.room_wanted);
                 self.clear_deadline(id);
                 self.update_interest(id);
-                self.queue.push_back(Event::Room(id));
+                if wanted {
+                    self.queue.push_back(Event::Room(id));
+                }
             }
             Phase::Flushing { keep } => self.answered(id, keep),
             Phase::Receiving | Phase::Lingering { .. } => self.update_interest(id),
+        }
+    }
+
+    /// Asks for [`Event::Room`] once all that is queued for `id` is on its way.
+    pub fn want_room(&mut self, id: ConnId) {
+        if let Some(client) = self.client(id) {
+            client.room_wanted = true;
         }
     }
 
@@ -130,6 +142,8 @@ impl Reactor {
     /// The answer is complete. With `keep` (which its head has promised) another request may
     /// follow; without, the connection ends gracefully.
     pub fn finish(&mut self, id: ConnId, keep: bool) {
+        // What follows is measured from now, not from when the caller began its answer.
+        self.clock.advance();
         let send = self.options.timeouts.send;
         let Some(client) = self.client(id) else {
             return;
@@ -186,7 +200,7 @@ impl Reactor {
     /// client takes what it has for complete.
     pub fn abort(&mut self, id: ConnId) {
         if let Some(client) = self.client(id) {
-            client.transport.reset_on_close();
+            client.transport.reset();
             self.drop_client(id);
         }
     }
@@ -260,12 +274,12 @@ impl Reactor {
     /// Closes a connection that only waits for a next request, unless one has just come.
     pub(crate) fn retire(&mut self, id: ConnId) {
         let draining = self.lifecycle != Lifecycle::Serving;
-        let Some(client) = self.client(id).filter(|client| client.is_idle()) else {
+        if !self.client(id).is_some_and(|client| client.is_idle()) {
             return;
-        };
-        client.lost_if_late = draining;
+        }
         self.read_ready(id, false);
-        if self.client(id).is_some_and(|client| client.is_idle()) {
+        if let Some(client) = self.client(id).filter(|client| client.is_idle()) {
+            client.lost_if_late = draining;
             self.close(id);
         }
     }
@@ -277,8 +291,10 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        let said_all =
-            client.last_request && client.input.is_empty() && client.protocol.request_complete();
+        let said_all = client.last_request
+            && client.input.is_empty()
+            && client.protocol.request_complete()
+            && client.transport.has_nothing_to_read();
         if client.half_closed || said_all {
             return self.drop_client(id);
         }
@@ -299,7 +315,7 @@ impl Reactor {
             self.queue.push_back(Event::Gone(id));
         }
         if let Some(client) = self.client(id).filter(|_| reset) {
-            client.transport.reset_on_close();
+            client.transport.reset();
         }
         self.drop_client(id);
     }

@@ -67,6 +67,8 @@ pub(crate) struct Client {
     pub(crate) head_begun: bool,
     /// The connection was closed for a drain while it was idle: a request now comes too late.
     pub(crate) lost_if_late: bool,
+    /// The caller wants to know when its answer is on its way.
+    pub(crate) room_wanted: bool,
     /// A request was answered on this connection.
     pub(crate) served: bool,
     pub(crate) phase: Phase,
@@ -81,6 +83,8 @@ pub(crate) struct Client {
     pub(crate) deadline: Tick,
     /// The earliest timer that was set for this connection, or `NEVER`.
     pub(crate) scheduled: Tick,
+    /// When it was accepted.
+    pub(crate) accepted: Tick,
     /// Orders idle connections: the lower, the longer it has waited for a next request.
     pub(crate) idle_order: u64,
 }
@@ -93,6 +97,12 @@ impl Client {
             index: index as u32,
             generation: self.generation,
         }
+    }
+
+    /// Whether closing it to make room costs nobody an answer: it is idle, and if it never sent
+    /// anything, it has had `patience` ticks to.
+    pub(crate) fn is_expendable(&self, now: Tick, patience: Tick) -> bool {
+        self.is_idle() && (self.served || now.saturating_sub(self.accepted) >= patience)
     }
 
     /// Whether the connection only waits for a next request: closing it costs nobody an answer.

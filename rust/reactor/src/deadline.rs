@@ -10,6 +10,9 @@ use crate::event::{ConnId, Event, Rejection};
 use crate::reactor::Reactor;
 use crate::timers::TimerKey;
 
+/// Timers of gone connections that are not worth a sweep.
+const STALE_TIMERS: usize = 4096;
+
 impl Reactor {
     /// Waits for this connection's client until `patience` has passed.
     pub(crate) fn set_deadline(&mut self, id: ConnId, patience: Duration) {
@@ -25,7 +28,23 @@ impl Reactor {
         if at < client.scheduled {
             client.scheduled = at;
             self.timers.insert(at, TimerKey::Client(id));
+            self.sweep_timers();
         }
+    }
+
+    /// Drops the timers of connections that are gone, once they are the greater part: short
+    /// connections would leave one each until their first deadline.
+    fn sweep_timers(&mut self) {
+        if self.timers.len() <= 2 * self.clients.len() + STALE_TIMERS {
+            return;
+        }
+        let clients = &self.clients;
+        self.timers.retain(|at, key| match key {
+            TimerKey::Client(id) => clients
+                .get(id.index as usize)
+                .is_some_and(|client| client.generation == id.generation && client.scheduled == at),
+            TimerKey::Accept | TimerKey::User(_) => true,
+        });
     }
 
     pub(crate) fn clear_deadline(&mut self, id: ConnId) {

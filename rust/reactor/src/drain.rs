@@ -37,6 +37,7 @@ impl Reactor {
         if self.lifecycle != Lifecycle::Serving {
             return;
         }
+        self.clock.advance();
         if sweep {
             self.lifecycle = Lifecycle::HandingOver;
             self.sweep_backlog();

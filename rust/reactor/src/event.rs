@@ -46,7 +46,8 @@ pub enum Event {
     /// Body octets, or the end of the body, wait in
     /// [`Reactor::take_body`](crate::Reactor::take_body) (windowed bodies only).
     BodyReady(ConnId),
-    /// The kernel has accepted all that was queued for this answer.
+    /// The kernel has accepted all that was queued for this answer, as
+    /// [`Reactor::want_room`](crate::Reactor::want_room) asked to be told.
     Room(ConnId),
     /// The client vanished while its request was being answered; the id is dead.
     Gone(ConnId),

@@ -56,8 +56,8 @@ impl fmt::Debug for Segment {
 const GATHERED: usize = 32;
 /// Octets up to which small pieces are put together.
 const MERGED: usize = 16 * 1024;
-/// Octets asked of one `sendfile`, so that one fast reader does not hold a turn.
-const FILE_BLOCK: u64 = 1 << 20;
+/// Octets sent to one client in one go, so that a fast reader does not hold a turn.
+const SENT_AT_ONCE: u64 = 1 << 20;
 
 #[derive(Default)]
 pub(crate) struct Outbox {
@@ -90,7 +90,7 @@ impl Outbox {
         self.segments.push_back(segment);
     }
 
-    /// Sends until the kernel takes no more; says how many octets it took.
+    /// Sends until the kernel takes no more, or much has been sent; says how many octets it took.
     pub(crate) fn flush(&mut self, transport: &Transport) -> io::Result<u64> {
         let mut total = 0;
         while let Some(first) = self.segments.front_mut() {
@@ -100,7 +100,7 @@ impl Outbox {
                     offset,
                     remaining,
                 } => {
-                    let count = (*remaining).min(FILE_BLOCK) as usize;
+                    let count = (*remaining).min(SENT_AT_ONCE) as usize;
                     let taken = transport.write_file(file.as_fd(), offset, count)?;
                     *remaining -= taken as u64;
                     if *remaining == 0 {
@@ -114,10 +114,10 @@ impl Outbox {
                     taken
                 }
             };
-            if taken == 0 {
+            total += taken as u64;
+            if taken == 0 || total >= SENT_AT_ONCE {
                 break;
             }
-            total += taken as u64;
         }
         if self.segments.is_empty() {
             // An idle connection keeps no memory for its next answer.

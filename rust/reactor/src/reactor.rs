@@ -105,6 +105,13 @@ pub(crate) const BUFFER: usize = 16 * 1024;
 /// Receive buffers kept for reuse.
 const POOLED: usize = 64;
 
+/// A descriptor of the caller's.
+struct Foreign {
+    fd: OwnedFd,
+    /// A report waits in the queue, or did until [`Reactor::take_foreign`] took it.
+    reported: bool,
+}
+
 /// The event loop's lower half. See the [crate] for how it is driven.
 pub struct Reactor {
     pub(crate) options: Options,
@@ -119,11 +126,13 @@ pub struct Reactor {
     pub(crate) queue: VecDeque<Event>,
     pub(crate) heads: HeadPool,
     pool: Vec<Vec<u8>>,
-    foreign: Slab<OwnedFd>,
+    foreign: Slab<Foreign>,
     next_timer: u64,
     remote: Remote,
     commands: Receiver<Command>,
     pub(crate) lifecycle: Lifecycle,
+    /// Accepting has failed, and not succeeded since.
+    pub(crate) exhausted: bool,
     /// The last `idle_order` given.
     pub(crate) idle_orders: u64,
     /// Connections that were handed over before they were watched: most are answered and gone
@@ -165,6 +174,7 @@ impl Reactor {
             remote,
             commands,
             lifecycle: Lifecycle::Serving,
+            exhausted: false,
             idle_orders: 0,
             unwatched: Vec::new(),
             late: 0,
@@ -174,7 +184,13 @@ impl Reactor {
 
     /// The next thing that happened; `None` when it is time to wait.
     pub fn poll(&mut self) -> Option<Event> {
-        self.queue.pop_front()
+        loop {
+            match self.queue.pop_front()? {
+                // Taken already.
+                Event::Foreign(id, _) if !self.take_foreign(id) => {}
+                event => return Some(event),
+            }
+        }
     }
 
     /// How many events [`poll`](Self::poll) would yield now. Answering this many and then looking
@@ -219,7 +235,7 @@ impl Reactor {
             match token {
                 Token::Client(id) => self.client_ready(id, readiness),
                 Token::Listener(index) => self.accept_burst(index as usize),
-                Token::Foreign(id) => self.queue.push_back(Event::Foreign(id, readiness)),
+                Token::Foreign(id) => self.report_foreign(id, readiness),
                 Token::Waker => {
                     self.selector.quiet_waker();
                     self.run_commands();
@@ -275,8 +291,10 @@ impl Reactor {
         self.clients.len()
     }
 
-    /// The date for a Date field, at most a second old.
+    /// The date for a Date field.
     pub fn date(&mut self) -> [u8; 29] {
+        // The caller may have been busy since the last turn.
+        self.clock.advance();
         self.clock.date()
     }
 
@@ -302,27 +320,39 @@ impl Reactor {
         let own = fd.as_fd().try_clone_to_owned()?;
         self.selector
             .add(&own, Token::Foreign(id), readable, writable)?;
-        entry.insert(own);
+        entry.insert(Foreign {
+            fd: own,
+            reported: false,
+        });
         Ok(id)
     }
 
-    /// Whether a watched descriptor was reported ready; takes the report out of the queue.
+    fn report_foreign(&mut self, id: ForeignId, readiness: Readiness) {
+        if let Some(foreign) = self.foreign.get_mut(id.0 as usize)
+            && !foreign.reported
+        {
+            foreign.reported = true;
+            self.queue.push_back(Event::Foreign(id, readiness));
+        }
+    }
+
+    /// Whether a watched descriptor was reported ready; the report is taken, and
+    /// [`poll`](Self::poll) will not yield it.
     pub fn take_foreign(&mut self, id: ForeignId) -> bool {
-        let before = self.queue.len();
-        self.queue
-            .retain(|event| !matches!(event, Event::Foreign(of, _) if *of == id));
-        self.queue.len() < before
+        let foreign = self.foreign.get_mut(id.0 as usize);
+        foreign.is_some_and(|foreign| std::mem::take(&mut foreign.reported))
     }
 
     /// Ends a [`watch`](Self::watch).
     pub fn unwatch(&mut self, id: ForeignId) {
-        if let Some(fd) = self.foreign.try_remove(id.0 as usize) {
-            let _ = self.selector.remove(&fd);
+        if let Some(foreign) = self.foreign.try_remove(id.0 as usize) {
+            let _ = self.selector.remove(&foreign.fd);
         }
     }
 
     /// Sets a timer: [`Event::Timer`] comes once, not before `delay` has passed.
     pub fn set_timer(&mut self, delay: Duration) -> TimerId {
+        self.clock.advance();
         let id = TimerId(self.next_timer);
         self.next_timer += 1;
         self.timers.insert(

@@ -44,14 +44,16 @@ impl Reactor {
         }
         match client.phase {
             Phase::Lingering { dropped } => self.linger_read(id, dropped),
-            Phase::Receiving => self.receive(id),
-            Phase::Answering | Phase::Flushing { .. } => self.read_ahead(id),
+            Phase::Receiving => self.receive(id, hangup),
+            Phase::Answering | Phase::Flushing { .. } => self.read_ahead(id, hangup),
         }
     }
 
-    fn receive(&mut self, id: ConnId) {
+    fn receive(&mut self, id: ConnId, hangup: bool) {
         match self.fill(id) {
             Ok(Next::Parse) => self.advance(id),
+            // The selector would report the same for ever.
+            Ok(Next::Nothing) if hangup => self.vanish(id, false),
             Ok(Next::Nothing) => self.await_client(id),
             Err(_) => self.vanish(id, false),
         }
@@ -59,15 +61,18 @@ impl Reactor {
 
     /// While a request is being answered: notices a client that leaves, and keeps what it sends
     /// early, as far as one buffer holds it.
-    fn read_ahead(&mut self, id: ConnId) {
+    fn read_ahead(&mut self, id: ConnId, hangup: bool) {
         let Some(client) = self.client(id) else {
             return;
         };
         let windowed = client.incoming.is_some();
-        if windowed && self.window_is_full(id) {
-            return self.update_interest(id);
-        }
-        match self.fill(id) {
+        let read = if windowed && self.window_is_full(id) {
+            Ok(Next::Nothing)
+        } else {
+            self.fill(id)
+        };
+        match read {
+            Ok(Next::Nothing) if hangup => self.vanish(id, false),
             Ok(_) if windowed => self.advance(id),
             Ok(_) => self.update_interest(id),
             Err(_) => self.vanish(id, false),

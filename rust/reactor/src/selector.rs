@@ -26,7 +26,7 @@ pub struct Readiness {
     pub readable: bool,
     /// A write would not block.
     pub writable: bool,
-    /// Both directions are closed, or the descriptor has an error.
+    /// Both directions are closed, or the descriptor has an error or urgent data.
     pub hangup: bool,
 }
 
@@ -180,7 +180,11 @@ impl Wait {
         };
         for event in events.iter() {
             let (flags, data) = (event.flags, event.data);
-            let hangup = flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
+            // `polling` watches for urgent data too, which no HTTP client sends: it never becomes
+            // readable, so whoever sends it is treated as gone.
+            let hangup = flags.intersects(
+                epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::PRI,
+            );
             let readiness = Readiness {
                 readable: hangup || flags.contains(epoll::EventFlags::IN),
                 writable: hangup || flags.contains(epoll::EventFlags::OUT),

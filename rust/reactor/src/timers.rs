@@ -38,6 +38,16 @@ impl Timers {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
+    /// How many entries there are, stale ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Drops the entries that no longer count.
+    pub(crate) fn retain(&mut self, counts: impl Fn(Tick, TimerKey) -> bool) {
+        self.heap.retain(|Reverse((at, key))| counts(*at, *key));
+    }
+
     pub(crate) fn next(&self) -> Option<Tick> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }

@@ -91,9 +91,22 @@ impl Transport {
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
     }
 
-    /// Makes the close to come a reset: the client must not take what it has for complete.
-    pub(crate) fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(&self.fd).set_linger(Some(Duration::ZERO));
+    /// Ends the connection by a reset, for every process that holds it: the client must not take
+    /// what it has for complete.
+    pub(crate) fn reset(&self) {
+        // Disconnecting sends the reset at once (tcp_disconnect); SO_LINGER would leave it to the
+        // last close, which may be a child's.
+        if rustix::net::connect_unspec(&self.fd).is_err() {
+            let _ = socket2::SockRef::from(&self.fd).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Whether the client has sent nothing that was not read: closing then destroys no answer on
+    /// its way.
+    pub(crate) fn has_nothing_to_read(&self) -> bool {
+        let mut octet = [0];
+        let peeked = rustix::net::recv(&self.fd, &mut octet, RecvFlags::PEEK);
+        matches!(peeked, Err(Errno::AGAIN) | Ok((_, 0)))
     }
 }
 

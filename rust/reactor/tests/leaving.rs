@@ -2,11 +2,12 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use common::{Server, echo, exchange, read_all, read_body, respond};
-use meinheld_reactor::{Event, Options};
+use meinheld_reactor::{Command, Event, Options, Timeouts};
 
 #[test]
 fn a_drain_answers_what_is_in_flight_and_refuses_the_rest() {
@@ -91,4 +92,62 @@ fn a_client_that_resets_while_it_is_answered_is_reported_gone() {
         .unwrap();
     drop(client);
     assert_eq!(given.recv().unwrap(), "gone");
+}
+
+#[test]
+fn a_client_that_resets_behind_a_full_buffer_is_reported_gone() {
+    let (events, given) = channel();
+    let server = Server::start(
+        Options::default(),
+        Box::new(move |_, event| match event {
+            Event::Request(_) => events.send("request").unwrap(),
+            Event::Gone(_) => events.send("gone").unwrap(),
+            _ => {}
+        }),
+    );
+    let mut client = server.connect();
+    let early = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(4000);
+    client.write_all(&early).unwrap();
+    assert_eq!(given.recv().unwrap(), "request");
+    socket2::SockRef::from(&client)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .unwrap();
+    drop(client);
+    assert_eq!(given.recv().unwrap(), "gone");
+}
+
+#[test]
+fn patience_begins_when_the_answer_is_complete() {
+    let (_never, pause) = channel::<()>();
+    let keep_alive = Duration::from_millis(900);
+    let timeouts = Timeouts {
+        keep_alive,
+        ..Timeouts::default()
+    };
+    let options = Options {
+        timeouts,
+        ..Options::default()
+    };
+    let server = Server::start(
+        options,
+        Box::new(move |reactor, event| {
+            if let Event::Request(request) = event {
+                // An application that takes longer than an idle connection may.
+                let _ = pause.recv_timeout(keep_alive + Duration::from_millis(100));
+                respond(reactor, request.id, "done\n", true);
+            }
+        }),
+    );
+    let mut client = server.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_body(&mut client), "done\n");
+    // The loop turns, and looks at its timers.
+    server.remote.submit(Command::Wake);
+    client
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let kind = client.read(&mut [0]).unwrap_err().kind();
+    assert_eq!(kind, std::io::ErrorKind::WouldBlock);
 }

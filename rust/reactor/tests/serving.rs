@@ -130,6 +130,7 @@ fn an_answer_to_a_slow_reader_waits_for_room() {
                 reactor.queue_segment(request.id, Segment::Bytes(head.into_bytes()));
                 reactor.queue_segment(request.id, Segment::Bytes(body));
                 assert_eq!(reactor.flush(request.id), Progress::Pending);
+                reactor.want_room(request.id);
             }
             Event::Room(id) => reactor.finish(id, false),
             _ => {}

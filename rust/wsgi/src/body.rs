@@ -2,7 +2,6 @@
 
 use std::fs::File;
 
-use meinheld_reactor::Progress;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -49,13 +48,13 @@ fn send_list(
 ) -> Result<(), Failure> {
     if list.len() == 1 {
         let block = list.get_item(0)?;
-        return exchange.send(bytes_block(&block)?, true).map(drop);
+        return exchange.send(&bytes_block(&block)?, true).map(drop);
     }
     for block in list {
         let block = bytes_block(&block)?;
         if !block.as_bytes().is_empty() {
             let frame = exchange.frame(block.as_bytes().len(), false)?;
-            gateway.queue_block(exchange.id, frame, block);
+            gateway.queue_block(exchange.id, frame, &block);
         }
     }
     gateway.flush(exchange.id)
@@ -66,21 +65,24 @@ fn send_blocks(
     exchange: &Exchange,
     iterable: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
-    for block in iterable.try_iter()? {
-        gateway.end_forked_child(iterable.py(), block.as_ref().err())?;
-        let block = block?;
-        if exchange.send(bytes_block(&block)?, false)? == Progress::Pending {
-            gateway.wait_accepted(iterable.py(), exchange.id)?;
-        }
+    let py = iterable.py();
+    let mut blocks = iterable.try_iter()?;
+    loop {
+        let block = blocks.next().transpose();
+        gateway.end_forked_child(py, block.as_ref().err())?;
+        let Some(block) = block? else {
+            return Ok(());
+        };
+        exchange.send(&bytes_block(&block)?, false)?;
+        gateway.wait_accepted(py, exchange.id)?;
     }
-    Ok(())
 }
 
 /// The file behind a `wsgi.file_wrapper`, if `sendfile(2)` can send it: a regular file, from its
 /// present position on.
 fn regular_file(wrapper: &Bound<'_, PyAny>) -> PyResult<Option<Part>> {
     let py = wrapper.py();
-    let Ok(filelike) = wrapper.getattr(intern!(py, "filelike")) else {
+    let Some(filelike) = plain_file(&wrapper.getattr(intern!(py, "filelike"))?)? else {
         return Ok(None);
     };
     let Some(file) = descriptor::duplicate(&filelike) else {
@@ -105,6 +107,23 @@ fn regular_file(wrapper: &Bound<'_, PyAny>) -> PyResult<Option<Part>> {
         file,
         offset,
     }))
+}
+
+/// The object itself, or the one that it wraps as its `file` (as those of `tempfile` and Django do),
+/// if it is a plain file of the `io` module. Any other may give octets that are not the file's own:
+/// a `GzipFile` has a `fileno` too.
+fn plain_file<'py>(filelike: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = filelike.py();
+    let io = py.import(intern!(py, "io"))?;
+    let wrapped = filelike.getattr(intern!(py, "file")).ok();
+    for candidate in [Some(filelike.clone()), wrapped].into_iter().flatten() {
+        for kind in ["FileIO", "BufferedReader", "BufferedRandom"] {
+            if candidate.get_type().is(&io.getattr(kind)?) {
+                return Ok(Some(candidate));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn send_file(gateway: &Gateway, exchange: &Exchange, part: Part) -> Result<(), Failure> {

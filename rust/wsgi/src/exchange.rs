@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meinheld_protocol::Version;
 use meinheld_protocol::encode::{
-    self, BodyEncoder, CHUNK_END, Encoded, RequestTraits, ResponseError, ResponseHead,
+    self, BodyEncoder, Encoded, RequestTraits, ResponseError, ResponseHead,
 };
 use meinheld_reactor::{ConnId, Detached, Progress};
 use pyo3::exceptions::{
@@ -17,9 +17,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use crate::failure::Failure;
 use crate::ffi::text;
 use crate::gateway::Gateway;
-
-/// Ends a chunk that is also the last one.
-const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+use crate::options::SERVER;
 
 /// How far an answer has got. What a state needs, it owns.
 enum Answer {
@@ -155,8 +153,8 @@ impl Exchange {
         let date = self.gateway.reactor().date();
         let status = text::octets(status)?;
         let out = Vec::with_capacity(512);
-        let mut head = ResponseHead::start(out, self.request, &status, self.gateway.server, &date)
-            .map_err(refused)?;
+        let mut head =
+            ResponseHead::start(out, self.request, &status, SERVER, &date).map_err(refused)?;
         for field in headers {
             add_field(&mut head, &field)?;
         }
@@ -181,17 +179,8 @@ impl Exchange {
     pub(crate) fn frame(&self, octets: usize, last: bool) -> Result<Frame, Failure> {
         let mut answer = self.answer();
         let (mut lead, mut sending) = Self::open(&mut answer)?;
-        let length = sending.body.admit(octets);
+        let (length, tail) = sending.body.frame(&mut lead, octets, last);
         sending.sent += length as u64;
-        let mut tail: &'static [u8] = b"";
-        if sending.body.is_chunked() && length > 0 {
-            encode::chunk_prefix(&mut lead, length);
-            tail = if last { LAST_CHUNK_END } else { CHUNK_END };
-            if last {
-                // Nothing may follow the last chunk.
-                sending.body = BodyEncoder::Omitted;
-            }
-        }
         *answer = Answer::Sending(sending);
         Ok(Frame { lead, length, tail })
     }
@@ -347,10 +336,12 @@ impl Exchange {
     fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
         self.gateway.end_forked_child(py, None)?;
         let block = bytes_block(block)?;
-        let sent = self.send(block, false).and_then(|progress| match progress {
-            Progress::Pending => self.gateway.wait_accepted(py, self.id),
-            Progress::Accepted | Progress::Gone => Ok(()),
-        });
+        let sent = self
+            .send(&block, false)
+            .and_then(|progress| match progress {
+                Progress::Pending => self.gateway.wait_accepted(py, self.id),
+                Progress::Accepted | Progress::Gone => Ok(()),
+            });
         sent.map_err(|failure| match failure {
             Failure::Raised(error) => error,
             Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
@@ -391,14 +382,19 @@ fn hint_octets(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(text::octets(native(value, "an early hint")?)?.into_owned())
 }
 
-/// A block of a body, which PEP 3333 wants to be bytes.
-pub(crate) fn bytes_block<'a, 'py>(
-    block: &'a Bound<'py, PyAny>,
-) -> PyResult<&'a Bound<'py, PyBytes>> {
-    block.cast::<PyBytes>().map_err(|_| {
-        let kind = block.get_type();
-        PyTypeError::new_err(format!(
-            "a block of the body must be bytes, not {kind}: encode it"
-        ))
-    })
+/// A block of a body, which PEP 3333 wants to be bytes. Of a subclass a copy is made: freeing one
+/// may run Python code, which must not happen while the reactor is locked.
+pub(crate) fn bytes_block<'py>(block: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(exact) = block.cast_exact::<PyBytes>() {
+        return Ok(exact.clone());
+    }
+    match block.cast::<PyBytes>() {
+        Ok(derived) => Ok(PyBytes::new(block.py(), derived.as_bytes())),
+        Err(_) => {
+            let kind = block.get_type();
+            Err(PyTypeError::new_err(format!(
+                "a block of the body must be bytes, not {kind}: encode it"
+            )))
+        }
+    }
 }

@@ -129,7 +129,7 @@ impl Face {
     }
 
     /// A log or a hook that fails must not end the worker; what ends it on purpose must.
-    fn survive<T>(&self, py: Python<'_>, called: PyResult<T>) -> PyResult<()> {
+    pub(crate) fn survive<T>(&self, py: Python<'_>, called: PyResult<T>) -> PyResult<()> {
         match called {
             Ok(_) => Ok(()),
             Err(error) if self.ends_worker(py, &error) => Err(error),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meinheld_reactor::{
@@ -16,6 +16,7 @@ use crate::exchange::Frame;
 use crate::face::Face;
 use crate::failure::Failure;
 use crate::ffi::bytes::PinnedBytes;
+use crate::options::Options;
 
 /// The heart beats this often while the loop turns: gunicorn's contract asks for once a second.
 const BEAT: Duration = Duration::from_millis(750);
@@ -27,7 +28,6 @@ pub(crate) struct Gateway {
     reactor: Mutex<Reactor>,
     pub(crate) face: Face,
     pub(crate) in_flight: InFlight,
-    pub(crate) server: &'static str,
     pub(crate) sendfile: bool,
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
     pub(crate) keep_alive: bool,
@@ -35,29 +35,26 @@ pub(crate) struct Gateway {
     last_beat: Mutex<Option<Instant>>,
     /// The worker was told to leave, and the loop has not looked yet.
     leaving: AtomicBool,
+    graceful_timeout: Duration,
+    /// When a drain will have taken too long.
+    grace_ends: OnceLock<Instant>,
 }
 
 impl Gateway {
-    pub(crate) fn new(
-        reactor: Reactor,
-        face: Face,
-        signals: ForeignId,
-        server: &'static str,
-        sendfile: bool,
-        keep_alive: bool,
-    ) -> Self {
+    pub(crate) fn new(reactor: Reactor, face: Face, signals: ForeignId, options: &Options) -> Self {
         Self {
             reactor: Mutex::new(reactor),
             face,
             // Inline, one request is with the application at a time.
             in_flight: InFlight::new(1),
-            server,
-            sendfile,
-            keep_alive,
+            sendfile: options.sendfile,
+            keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
             signals,
             // The first beat is due at once: until then the arbiter cannot tell a hung worker.
             last_beat: Mutex::new(None),
             leaving: AtomicBool::new(false),
+            graceful_timeout: options.graceful_timeout,
+            grace_ends: OnceLock::new(),
         }
     }
 
@@ -92,7 +89,8 @@ impl Gateway {
 
     /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
     pub(crate) fn turn(&self, py: Python<'_>, io_only: bool) -> PyResult<()> {
-        let limit = self.until_beat();
+        self.end_forked_child(py, None)?;
+        let limit = self.until_beat().min(self.grace_left());
         let mut wait = {
             let mut reactor = self.reactor();
             if io_only {
@@ -114,6 +112,7 @@ impl Gateway {
     /// Runs the Python signal handlers, and beats if it is time to; what a handler raises comes
     /// out of here.
     pub(crate) fn tend(&self, py: Python<'_>) -> PyResult<()> {
+        self.end_forked_child(py, None)?;
         py.check_signals()?;
         let signalled = self.reactor().take_foreign(self.signals);
         if signalled || self.until_beat().is_zero() {
@@ -124,6 +123,19 @@ impl Gateway {
             self.drain(py, true)?;
         }
         Ok(())
+    }
+
+    /// What is left of `graceful_timeout`, once the worker drains.
+    fn grace_left(&self) -> Duration {
+        let ends = self.grace_ends.get();
+        ends.map_or(Duration::MAX, |ends| {
+            ends.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Whether the worker has to go now, finished or not.
+    pub(crate) fn grace_is_over(&self) -> bool {
+        self.grace_left().is_zero()
     }
 
     fn until_beat(&self) -> Duration {
@@ -153,6 +165,10 @@ impl Gateway {
                 return Ok(());
             }
             reactor.drain(sweep);
+        }
+        // A time too far to name never comes.
+        if let Some(ends) = Instant::now().checked_add(self.graceful_timeout) {
+            let _ = self.grace_ends.set(ends);
         }
         self.face.draining(py)
     }
@@ -241,17 +257,20 @@ impl Gateway {
     }
 
     /// Waits until the kernel has accepted all of this answer so far, in turns that only move
-    /// octets: no application call starts meanwhile.
+    /// octets: no application call starts meanwhile. When the worker may stay no longer, the
+    /// connection is aborted.
     pub(crate) fn wait_accepted(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
         loop {
+            self.tend(py)?;
+            if self.grace_is_over() {
+                self.reactor().abort(id);
+            }
             let progress = self.reactor().progress(id);
             match progress {
                 Progress::Accepted => return Ok(()),
                 Progress::Gone => return Err(Failure::Gone),
-                Progress::Pending => {}
+                Progress::Pending => self.turn(py, true)?,
             }
-            self.turn(py, true)?;
-            self.tend(py)?;
         }
     }
 }

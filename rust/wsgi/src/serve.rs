@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::ffi::text;
 use crate::gateway::Gateway;
 use crate::input::Input;
+use crate::options::SERVER;
 use crate::socket::ClientSocket;
 
 /// The one slot of [`InFlight`](meinheld_reactor::InFlight) that is used inline.
@@ -56,17 +57,14 @@ impl Service {
     /// What ends the worker: a `SystemExit` of a signal handler.
     pub(crate) fn serve(&self, py: Python<'_>, mut request: Request) -> PyResult<()> {
         let id = request.id;
-        if self.gateway.reactor().progress(id) == Progress::Gone {
-            // It left while its request waited.
-            self.gateway.reactor().recycle(request.head);
-            return Ok(());
-        }
         let (head, peer) = (&request.head, request.peer.clone());
         let record = Record::new(id, peer, head.method(), head.target());
         self.gateway.in_flight.enter(SLOT, record);
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let outcome = self.answer(py, &request, body);
         self.gateway.in_flight.leave(SLOT);
+        // Also where close() or a hook forked.
+        self.gateway.end_forked_child(py, outcome.as_ref().err())?;
         let mut reactor = self.gateway.reactor();
         reactor.recycle(request.head);
         match outcome? {
@@ -224,7 +222,7 @@ impl Service {
         let date = self.gateway.reactor().date();
         let is_head = request.head.method() == b"HEAD";
         let status = Status::INTERNAL_SERVER_ERROR;
-        let answer = encode::error_answer(status, line, self.gateway.server, &date, is_head);
+        let answer = encode::error_answer(status, line, SERVER, &date, is_head);
         self.gateway.send_octets(request.id, answer);
     }
 
@@ -277,7 +275,13 @@ impl Service {
             exchange.head_has_left(),
             elapsed,
         );
-        let response = face.response(py, &records.request, facts)?;
+        let response = match face.response(py, &records.request, facts) {
+            Ok(response) => response,
+            Err(error) => {
+                self.close(py, iterable, request)?;
+                return face.survive::<()>(py, Err(error));
+            }
+        };
         let environ = environ.unwrap_or_else(|| PyDict::new(py)).into_any();
         let told = Told {
             request: records.request,

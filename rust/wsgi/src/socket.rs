@@ -3,27 +3,41 @@
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyAttributeError, PyOSError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::exchange::Exchange;
 use crate::gateway::Gateway;
 
 /// `MSG_PEEK` of recv(2).
 const PEEK: i64 = 0x2;
-
 /// `EBADF` of errno(3), as closed sockets answer.
 const EBADF: i32 = 9;
 
-fn closed() -> PyErr {
-    PyOSError::new_err((EBADF, "the connection is closed"))
-}
+/// Attributes of `socket.socket` that only look.
+const VALUES: [&str; 4] = ["family", "type", "proto", "timeout"];
+/// Methods of `socket.socket` that only look.
+const OBSERVERS: [&str; 5] = [
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "gettimeout",
+    "getblocking",
+];
+/// Methods that only look when told to peek, and where their flags stand.
+const PEEKERS: [(&str, usize); 4] = [
+    ("recv", 1),
+    ("recvfrom", 1),
+    ("recv_into", 2),
+    ("recvfrom_into", 2),
+];
 
-/// Stands for the client's socket. Looking (`fileno`, `getpeername`, `getsockname`, `getsockopt`,
-/// `recv` with `MSG_PEEK`) changes nothing; any other use takes the connection over for good: the
-/// worker forgets it, writes no answer, and this object is the socket from then on.
+/// Stands for the client's socket. Looking (at its addresses, options and values, or with
+/// `MSG_PEEK`) changes nothing. The call of any other method takes the connection over for good:
+/// the worker forgets it, writes no answer, and this object is the socket from then on.
 #[pyclass(frozen, module = "meinheld_worker._core", name = "ClientSocket")]
 pub struct ClientSocket {
     gateway: Arc<Gateway>,
@@ -47,38 +61,69 @@ impl ClientSocket {
         }
         self.gateway.end_forked_child(py, None)?;
         let exchange = self.exchange.get();
-        let Some(detached) = exchange.take_over() else {
-            return Err(closed());
-        };
+        let detached = exchange.take_over().ok_or_else(closed)?;
         let descriptor = detached.socket.into_raw_fd();
-        let socket = self
-            .gateway
-            .face
-            .take_over(py, descriptor, detached.leftover)?;
+        let face = &self.gateway.face;
+        let socket = face.take_over(py, descriptor, detached.leftover)?;
         // Nobody else set it: the reactor gives a connection away once.
         let _ = self.taken.set(py, socket.clone().unbind());
         Ok(socket)
     }
 
-    /// Calls a method that only looks, on a duplicate or, after the take-over, on the socket.
+    /// Looks at a duplicate of the socket or, after the take-over, at the socket.
     fn look<'py>(
         &self,
         py: Python<'py>,
-        method: &str,
-        args: &Bound<'py, PyTuple>,
+        at: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if let Some(taken) = self.taken.get(py) {
-            return taken.bind(py).call_method1(method, args.clone());
+            return at(taken.bind(py));
         }
-        let duplicate = match self.exchange.get() {
-            exchange if exchange.is_over() => return Err(closed()),
-            exchange => self.gateway.reactor().duplicate(exchange.id)?,
-        };
+        let exchange = self.exchange.get();
+        if exchange.is_over() {
+            return Err(closed());
+        }
+        let duplicate = self.gateway.reactor().duplicate(exchange.id)?;
         let socket = self.gateway.face.observe(py, duplicate.into_raw_fd())?;
-        let result = socket.call_method1(method, args.clone());
-        socket.call_method0("close")?;
-        result
+        let seen = at(&socket);
+        socket.call_method0(intern!(py, "close"))?;
+        seen
     }
+
+    /// Calls a method of the socket's: here it is decided whether that takes the connection over.
+    fn call<'py>(
+        &self,
+        name: &str,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = args.py();
+        if OBSERVERS.contains(&name) || peeks(name, args, kwargs)? {
+            return self.look(py, |socket| socket.call_method(name, args.clone(), kwargs));
+        }
+        self.take(py)?.call_method(name, args.clone(), kwargs)
+    }
+}
+
+fn closed() -> PyErr {
+    PyOSError::new_err((EBADF, "the connection is closed"))
+}
+
+fn peeks(
+    name: &str,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<bool> {
+    let Some((_, position)) = PEEKERS.iter().find(|(peeker, _)| *peeker == name) else {
+        return Ok(false);
+    };
+    let named = kwargs
+        .map(|kwargs| kwargs.get_item("flags"))
+        .transpose()?
+        .flatten();
+    let flags = named.or_else(|| args.get_item(*position).ok());
+    let flags = flags.and_then(|flags| flags.extract::<i64>().ok());
+    Ok(flags.is_some_and(|flags| flags & PEEK != 0))
 }
 
 #[pymethods]
@@ -98,47 +143,25 @@ impl ClientSocket {
         .unwrap_or(-1))
     }
 
-    /// The client's address.
-    fn getpeername<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.look(py, "getpeername", &PyTuple::empty(py))
-    }
-
-    /// The worker's own address.
-    fn getsockname<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.look(py, "getsockname", &PyTuple::empty(py))
-    }
-
-    /// A socket option, as `socket.getsockopt` gives it.
-    #[pyo3(signature = (*args))]
-    fn getsockopt<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        self.look(args.py(), "getsockopt", args)
-    }
-
-    /// Receives: with `MSG_PEEK` it only looks, without it takes the connection over.
-    #[pyo3(signature = (*args, **kwargs))]
-    fn recv<'py>(
-        &self,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = args.py();
-        let flags = args
-            .get_item(1)
-            .ok()
-            .and_then(|flags| flags.extract::<i64>().ok());
-        if flags.is_some_and(|flags| flags & PEEK != 0) {
-            return self.look(py, "recv", args);
-        }
-        self.take(py)?.call_method("recv", args.clone(), kwargs)
-    }
-
-    /// Everything else is the real socket's: the connection is taken over.
+    /// What `socket.socket` has under this name: a value, or a method to call.
     fn __getattr__<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        // Asking what this is, as copy, pickle or a debugger do, is not a use.
-        if name.starts_with("__") {
-            return Err(pyo3::exceptions::PyAttributeError::new_err(name.to_owned()));
+        let this = slf.get();
+        if let Some(taken) = this.taken.get(py) {
+            return taken.bind(py).getattr(name);
         }
-        slf.get().take(py)?.getattr(name)
+        if VALUES.contains(&name) {
+            return this.look(py, |socket| socket.getattr(name));
+        }
+        let class = py.import("socket")?.getattr("socket")?;
+        if name.starts_with('_') || !class.hasattr(name)? {
+            return Err(PyAttributeError::new_err(name.to_owned()));
+        }
+        let (socket, method) = (slf.clone().unbind(), name.to_owned());
+        let call = move |args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>| {
+            let called = socket.get().call(&method, args, kwargs);
+            called.map(Bound::unbind)
+        };
+        Ok(PyCFunction::new_closure(py, None, None, call)?.into_any())
     }
 }

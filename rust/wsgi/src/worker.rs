@@ -1,10 +1,9 @@
 //! The loop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use meinheld_reactor::{Event, Lifecycle, Reactor, TimerId, watch_forks};
+use meinheld_reactor::{Event, Lifecycle, Progress, Reactor, watch_forks};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -12,7 +11,7 @@ use crate::environ::{Builder, Template};
 use crate::face::Face;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
-use crate::options::{Options, SERVER};
+use crate::options::Options;
 use crate::serve::Service;
 
 /// The event loop of one worker process.
@@ -21,9 +20,6 @@ pub struct Loop {
     service: Service,
     served: AtomicU64,
     max_requests: Option<u64>,
-    graceful_timeout: Duration,
-    /// When a drain has taken too long.
-    grace: Mutex<Option<TimerId>>,
 }
 
 #[pymethods]
@@ -51,14 +47,7 @@ impl Loop {
             templates.push(Template::new(environ, unix_path));
         }
         let signals = reactor.watch(descriptor::own(signals)?, true, false)?;
-        let gateway = Arc::new(Gateway::new(
-            reactor,
-            Face::new(face)?,
-            signals,
-            SERVER,
-            options.sendfile,
-            !options.reactor.timeouts.keep_alive.is_zero(),
-        ));
+        let gateway = Arc::new(Gateway::new(reactor, Face::new(face)?, signals, options));
         let environs = Builder::new(templates, options.script_name.clone());
         Ok(Self {
             service: Service {
@@ -69,8 +58,6 @@ impl Loop {
             },
             served: AtomicU64::new(0),
             max_requests: options.max_requests,
-            graceful_timeout: options.graceful_timeout,
-            grace: Mutex::new(None),
         })
     }
 
@@ -80,6 +67,10 @@ impl Loop {
     /// Raises what ends the worker at once: `SystemExit` of a signal handler.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let ran = self.turns(py);
+        // Before anything is closed: in a child of the application's it is not its own.
+        self.service
+            .gateway
+            .end_forked_child(py, ran.as_ref().err())?;
         self.service.gateway.reactor().end();
         ran
     }
@@ -124,13 +115,7 @@ impl Loop {
     fn turns(&self, py: Python<'_>) -> PyResult<()> {
         let gateway = &self.service.gateway;
         gateway.tend(py)?;
-        loop {
-            let lifecycle = gateway.reactor().lifecycle();
-            match lifecycle {
-                Lifecycle::Gone => return Ok(()),
-                Lifecycle::Draining => self.start_grace(),
-                Lifecycle::Serving | Lifecycle::HandingOver => {}
-            }
+        while gateway.reactor().lifecycle() != Lifecycle::Gone && !gateway.grace_is_over() {
             gateway.turn(py, false)?;
             gateway.tend(py)?;
             // As many as there are now: what they bring about is looked at after the sockets.
@@ -139,39 +124,42 @@ impl Loop {
                 let Some(event) = gateway.reactor().poll() else {
                     break;
                 };
-                if self.handle(py, event)? {
-                    return Ok(());
-                }
+                self.handle(py, event)?;
             }
         }
+        Ok(())
     }
 
-    /// Handles one event; `true` when the time for leaving is over.
-    fn handle(&self, py: Python<'_>, event: Event) -> PyResult<bool> {
+    fn handle(&self, py: Python<'_>, event: Event) -> PyResult<()> {
         let gateway = &self.service.gateway;
         match event {
             Event::Request(request) => {
+                let mut reactor = gateway.reactor();
+                if reactor.progress(request.id) == Progress::Gone {
+                    // The client left while its request waited.
+                    reactor.recycle(request.head);
+                    return Ok(());
+                }
+                drop(reactor);
                 self.count(py)?;
                 self.service.serve(py, request)?;
-                gateway.tend(py)?;
+                gateway.tend(py)
             }
             Event::Rejected { peer, cause } => {
-                gateway
-                    .face
-                    .rejected(py, peer.to_string(), cause.to_string())?;
+                let face = &gateway.face;
+                face.rejected(py, peer.to_string(), cause.to_string())
             }
             Event::AcceptFailed(error) => {
-                gateway
-                    .face
-                    .warn(py, format!("accepting connections paused: {error}"))?;
+                let message = format!("accepting connections paused: {error}");
+                gateway.face.warn(py, message)
             }
-            Event::Timer(id) => {
-                let grace = self.grace.lock().unwrap_or_else(PoisonError::into_inner);
-                return Ok(*grace == Some(id));
-            }
-            Event::Foreign(..) | Event::Room(_) | Event::Gone(_) | Event::BodyReady(_) => {}
+            // Inline, answers are pushed on by the turns themselves, and signals by `tend`.
+            Event::Foreign(..)
+            | Event::Room(_)
+            | Event::Gone(_)
+            | Event::BodyReady(_)
+            | Event::Timer(_) => Ok(()),
         }
-        Ok(false)
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<()> {
@@ -182,17 +170,5 @@ impl Loop {
             self.service.gateway.drain(py, false)?;
         }
         Ok(())
-    }
-
-    fn start_grace(&self) {
-        let mut grace = self.grace.lock().unwrap_or_else(PoisonError::into_inner);
-        if grace.is_none() {
-            *grace = Some(
-                self.service
-                    .gateway
-                    .reactor()
-                    .set_timer(self.graceful_timeout),
-            );
-        }
     }
 }

@@ -7,13 +7,14 @@ use pyo3::types::PyBytes;
 pub(crate) struct PinnedBytes {
     start: *const u8,
     length: usize,
-    // Dropped only by a thread that is attached: the loop sends in its own turns. Freeing `bytes`
-    // runs no Python code, so it is harmless under the reactor's lock.
+    // Dropped only by a thread that is attached: the loop sends in its own turns. Freeing exact
+    // `bytes` runs no Python code, so it is harmless under the reactor's lock.
     _owner: Py<PyBytes>,
 }
 
 impl PinnedBytes {
-    /// The first `length` octets of `bytes`, or all where it has fewer.
+    /// The first `length` octets of `bytes`, or all where it has fewer. It must be exactly
+    /// `bytes`: a subclass may have a `__del__`.
     pub(crate) fn new(bytes: &Bound<'_, PyBytes>, length: usize) -> Self {
         let octets = bytes.as_bytes();
         Self {
