@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from harness import Server, request
+from harness import OURS, Server, request
 from support import ADDED_BY_HOOKS, gunicorn, replaced
 
 pytestmark = pytest.mark.timeout(120)
@@ -22,6 +22,8 @@ def test_a_worker_whose_application_blocks_is_replaced() -> None:
         client.send(request(target="/block"))
         server.wait_for_note("blocked")
         server.wait_for_log(rf"WORKER TIMEOUT \(pid:{worker}\)")
+        if OURS:
+            server.wait_for_log("Aborted while the application served GET /block from 127.0.0.1 ")
         replaced(server, [worker])
         assert server.notes().count("worker_abort") == 1
         # The client of the blocked request sees its connection end, and no made-up answer.

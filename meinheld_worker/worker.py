@@ -62,7 +62,7 @@ class MeinheldWorker(Worker):
         )
         self.loop.run()
         if late := self.loop.late_arrivals:
-            self.log.warning("%d requests arrived on connections closed while leaving", late)
+            self.log.warning("Requests lost on connections closed while leaving: %d", late)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave on TERM; the answer that is in flight says so to its client."""

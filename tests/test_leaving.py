@@ -76,3 +76,12 @@ def test_a_stream_to_a_slow_reader_does_not_outlast_graceful_timeout(server: Ser
         eventually(lambda: client.receive() and worker not in server.worker_pids(), "it has left")
     server.wait_for_note("closed")
     assert server.get("/large").status == 200
+
+
+def test_a_request_that_comes_too_late_is_counted() -> None:
+    with Server.start("apps.echo:app") as server, server.client() as client:
+        assert client.request("GET", "/").status == 200
+        server.signal(signal.SIGHUP)
+        assert client.is_closed_by_peer()
+        client.send(request("GET", "/"))
+        server.wait_for_log("Requests lost on connections closed while leaving: 1")
