@@ -105,6 +105,12 @@ def yields_text(environ, start_response):
 
 
 @app.route
+def lists_text_behind_bytes(environ, start_response):
+    start_response("200 OK", [])
+    return [b"right", "wrong"]
+
+
+@app.route
 def returns_none(environ, start_response):
     start_response("200 OK", [])
 
@@ -251,7 +257,15 @@ def test_with_exc_info_the_error_is_raised_again_once_headers_are_out(
 
 
 @pytest.mark.parametrize(
-    "path", ["/twice", "/never", "/writes_text", "/yields_text", "/returns_none"]
+    "path",
+    [
+        "/twice",
+        "/never",
+        "/writes_text",
+        "/yields_text",
+        "/lists_text_behind_bytes",
+        "/returns_none",
+    ],
 )
 def test_an_application_that_breaks_the_contract_is_a_500(server: Server, path: str) -> None:
     if path == "/writes_text" or path == "/yields_text":

@@ -3,6 +3,8 @@ is let in."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from harness import Client, Server, request
 
 ROOM = 5
@@ -30,10 +32,6 @@ def test_past_it_a_connection_waits_until_another_ends() -> None:
             busy(client, str(number))
         with server.client() as waiting:
             waiting.send(request("GET", "/waited"))
-            for number, client in list(enumerate(clients))[1:]:
-                assert waiting.is_quiet()
-                finish(client, str(number))
-                busy(client, str(number))
             assert waiting.is_quiet()
             clients[0].close()
             assert waiting.response().body == b"GET /waited\n"
@@ -85,4 +83,32 @@ def test_clients_that_never_say_anything_do_not_keep_others_out() -> None:
         silent = [server.client() for _ in range(ROOM)]
         assert server.get("/new").body == b"GET /new\n"
         for client in silent:
+            client.close()
+
+
+def test_busy_clients_lose_nothing_when_there_are_more_of_them_than_room() -> None:
+    """They leave their places between two requests, by `Connection: close`."""
+
+    def requests(server: Server) -> int:
+        client = server.client()
+        for number in range(50):
+            response = client.request("GET", f"/{number}")
+            assert response.body == b"GET /%d\n" % number
+            if response.header("Connection") == "close":
+                client.close()
+                client = server.client()
+        client.close()
+        return 50
+
+    with start() as server, ThreadPoolExecutor(ROOM + 4) as pool:
+        counts = [pool.submit(requests, server) for _ in range(ROOM + 4)]
+        assert sum(count.result() for count in counts) == 50 * (ROOM + 4)
+
+
+def test_clients_that_have_room_keep_their_connections() -> None:
+    with start() as server:
+        clients = [server.client() for _ in range(ROOM)]
+        for client in clients * 3:
+            assert client.request("GET", "/").header("Connection") == "keep-alive"
+        for client in clients:
             client.close()

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use meinheld_protocol::{Buffer, Connection};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
@@ -26,7 +27,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Pause while the worker is full.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 
-/// Milliseconds after which a connection that has never sent anything may make room for others.
+/// Milliseconds that a connection must have been quiet for before it is closed to make room. Busy
+/// clients pause for less between two requests, and would lose the second.
 const SILENCE: Tick = 1000;
 
 /// A listening socket: our own descriptor of it, so that closing it is felt by nobody else.
@@ -102,7 +104,7 @@ impl Reactor {
             Accepting::Idle if serving => self.open_listeners(),
             Accepting::Open if !serving => self.close_listeners(),
             Accepting::Open => {
-                if self.is_full() && !self.has_idle() {
+                if self.is_full() && !self.has_expendable() {
                     self.pause_accepting(FULL_PAUSE);
                 }
             }
@@ -114,7 +116,8 @@ impl Reactor {
         if self.accepting == Accepting::Paused {
             if self.lifecycle != Lifecycle::Serving {
                 self.accepting = Accepting::Idle;
-            } else if self.is_full() && !self.has_idle() {
+            } else if self.is_full() && !self.has_expendable() {
+                self.crowded = self.somebody_waits();
                 self.pause_accepting(FULL_PAUSE);
             } else {
                 self.open_listeners();
@@ -122,7 +125,25 @@ impl Reactor {
         }
     }
 
+    /// Whether clients wait to be accepted, and there is no place for them: answers should give
+    /// their connections up.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    fn somebody_waits(&self) -> bool {
+        let flags = PollFlags::IN;
+        let mut polled: Vec<PollFd<'_>> = self
+            .listeners
+            .iter()
+            .map(|listener| PollFd::new(&listener.fd, flags))
+            .collect();
+        let now = Timespec::default();
+        rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
     fn open_listeners(&mut self) {
+        self.crowded = false;
         let mut failure = None;
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if !listener.watched {
@@ -176,7 +197,7 @@ impl Reactor {
         self.clients.len() >= self.options.max_connections
     }
 
-    fn has_idle(&self) -> bool {
+    fn has_expendable(&self) -> bool {
         let now = self.clock.now();
         self.clients
             .iter()
@@ -203,7 +224,7 @@ impl Reactor {
 
     pub(crate) fn accept_burst(&mut self, listener: usize) {
         for _ in 0..BURST {
-            let place = !self.is_full() || self.has_idle();
+            let place = !self.is_full() || self.has_expendable();
             if self.accepting != Accepting::Open || !place || !self.accept_one(listener) {
                 break;
             }
@@ -248,8 +269,7 @@ impl Reactor {
             head_begun: false,
             lost_if_late: false,
             room_wanted: false,
-            served: false,
-            accepted: self.clock.now(),
+            quiet_since: self.clock.now(),
             phase: Phase::Receiving,
             interest: Interest::Unregistered,
             transport: Transport::new(fd),

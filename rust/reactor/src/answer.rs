@@ -1,6 +1,6 @@
 //! From answers to the wire, and what becomes of the connection afterwards.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -85,7 +85,11 @@ impl Reactor {
             outbox, transport, ..
         } = client;
         match outbox.flush(transport) {
-            Err(_) => {
+            Err(error) => {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    let peer = client.peer.clone();
+                    self.queue.push_back(Event::FileShrank { peer });
+                }
                 self.vanish(id, true);
                 Progress::Gone
             }
@@ -149,7 +153,6 @@ impl Reactor {
             return;
         };
         client.protocol.responded();
-        client.served = true;
         if client.outbox.is_empty() {
             self.answered(id, keep);
         } else {
@@ -162,7 +165,7 @@ impl Reactor {
     fn answered(&mut self, id: ConnId, keep: bool) {
         let patience = self.idle_patience();
         self.idle_orders += 1;
-        let order = self.idle_orders;
+        let (order, now) = (self.idle_orders, self.clock.now());
         let Some(client) = self.client(id) else {
             return;
         };
@@ -172,6 +175,7 @@ impl Reactor {
         }
         client.phase = Phase::Receiving;
         client.idle_order = order;
+        client.quiet_since = now;
         client.head_begun = false;
         self.set_deadline(id, patience);
         let Some(client) = self.client(id) else {

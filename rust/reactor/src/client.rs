@@ -69,8 +69,6 @@ pub(crate) struct Client {
     pub(crate) lost_if_late: bool,
     /// The caller wants to know when its answer is on its way.
     pub(crate) room_wanted: bool,
-    /// A request was answered on this connection.
-    pub(crate) served: bool,
     pub(crate) phase: Phase,
     pub(crate) interest: Interest,
     pub(crate) transport: Transport,
@@ -83,8 +81,8 @@ pub(crate) struct Client {
     pub(crate) deadline: Tick,
     /// The earliest timer that was set for this connection, or `NEVER`.
     pub(crate) scheduled: Tick,
-    /// When it was accepted.
-    pub(crate) accepted: Tick,
+    /// When it was accepted, or its last answer was complete.
+    pub(crate) quiet_since: Tick,
     /// Orders idle connections: the lower, the longer it has waited for a next request.
     pub(crate) idle_order: u64,
 }
@@ -99,10 +97,10 @@ impl Client {
         }
     }
 
-    /// Whether closing it to make room costs nobody an answer: it is idle, and if it never sent
-    /// anything, it has had `patience` ticks to.
+    /// Whether it may be closed to make room: it has been quiet for so long that a request is
+    /// hardly on its way.
     pub(crate) fn is_expendable(&self, now: Tick, patience: Tick) -> bool {
-        self.is_idle() && (self.served || now.saturating_sub(self.accepted) >= patience)
+        self.is_idle() && now.saturating_sub(self.quiet_since) >= patience
     }
 
     /// Whether the connection only waits for a next request: closing it costs nobody an answer.

@@ -81,7 +81,11 @@ impl Reactor {
             .map(|(index, client)| client.id(index))
             .collect();
         for id in all {
-            self.drop_client(id);
+            match self.client(id).map(|client| client.phase) {
+                // A part of an answer must not look like the whole.
+                Some(Phase::Answering | Phase::Flushing { .. }) => self.abort(id),
+                _ => self.drop_client(id),
+            }
         }
     }
 

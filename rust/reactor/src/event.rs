@@ -60,6 +60,11 @@ pub enum Event {
     },
     /// Accepting stopped for a moment because the process ran out of something.
     AcceptFailed(io::Error),
+    /// A file became shorter while it was sent; the answer was aborted.
+    FileShrank {
+        /// Who got only a part of it.
+        peer: Peer,
+    },
     /// A timer of the caller's is due.
     Timer(TimerId),
     /// A descriptor of the caller's is ready.

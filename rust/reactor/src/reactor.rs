@@ -131,6 +131,8 @@ pub struct Reactor {
     remote: Remote,
     commands: Receiver<Command>,
     pub(crate) lifecycle: Lifecycle,
+    /// Clients wait to be accepted, and the worker is full.
+    pub(crate) crowded: bool,
     /// Accepting has failed, and not succeeded since.
     pub(crate) exhausted: bool,
     /// The last `idle_order` given.
@@ -174,6 +176,7 @@ impl Reactor {
             remote,
             commands,
             lifecycle: Lifecycle::Serving,
+            crowded: false,
             exhausted: false,
             idle_orders: 0,
             unwatched: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use common::{Server, echo, exchange, read_all, read_body, respond};
-use meinheld_reactor::{Command, Event, Options, Timeouts};
+use meinheld_reactor::{Command, Event, Options, Segment, Timeouts};
 
 #[test]
 fn a_drain_answers_what_is_in_flight_and_refuses_the_rest() {
@@ -150,4 +150,29 @@ fn patience_begins_when_the_answer_is_complete() {
         .unwrap();
     let kind = client.read(&mut [0]).unwrap_err().kind();
     assert_eq!(kind, std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn an_answer_that_is_cut_off_by_the_end_does_not_look_complete() {
+    let mut server = Server::start(
+        Options::default(),
+        Box::new(|reactor, event| {
+            if let Event::Request(request) = event {
+                let answer = b"HTTP/1.0 200 OK\r\n\r\n".iter().copied();
+                let endless = answer
+                    .chain(std::iter::repeat_n(b'x', 30_000_000))
+                    .collect();
+                reactor.queue_segment(request.id, Segment::Bytes(endless));
+                reactor.flush(request.id);
+                reactor.finish(request.id, false);
+                reactor.end();
+            }
+        }),
+    );
+    let mut client = server.connect();
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    server.drain();
+    let mut answer = Vec::new();
+    let kind = client.read_to_end(&mut answer).unwrap_err().kind();
+    assert_eq!(kind, std::io::ErrorKind::ConnectionReset);
 }

@@ -50,8 +50,9 @@ fn send_list(
         let block = list.get_item(0)?;
         return exchange.send(&bytes_block(&block)?, true).map(drop);
     }
-    for block in list {
-        let block = bytes_block(&block)?;
+    // All are looked at before the first is framed: a wrong one is a clean 500 then.
+    let blocks = list.iter().map(|block| bytes_block(&block));
+    for block in blocks.collect::<PyResult<Vec<_>>>()? {
         if !block.as_bytes().is_empty() {
             let frame = exchange.frame(block.as_bytes().len(), false)?;
             gateway.queue_block(exchange.id, frame, &block);

@@ -76,9 +76,11 @@ impl Gateway {
 
     /// Whether a connection answered now may stay.
     pub(crate) fn may_persist(&self) -> bool {
+        let reactor = self.reactor();
         self.keep_alive
             && !self.leaving.load(Ordering::Relaxed)
-            && self.reactor().lifecycle() == Lifecycle::Serving
+            && !reactor.is_crowded()
+            && reactor.lifecycle() == Lifecycle::Serving
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop

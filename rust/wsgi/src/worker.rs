@@ -153,6 +153,10 @@ impl Loop {
                 let message = format!("accepting connections paused: {error}");
                 gateway.face.warn(py, message)
             }
+            Event::FileShrank { peer } => {
+                let message = format!("an answer to {peer} was aborted: its file became shorter");
+                gateway.face.warn(py, message)
+            }
             // Inline, answers are pushed on by the turns themselves, and signals by `tend`.
             Event::Foreign(..)
             | Event::Room(_)
