@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -38,6 +39,13 @@ def file(environ, start_response):
 @app.route
 def unbuffered(environ, start_response):
     return answer(environ, start_response, open("data", "rb", buffering=0))
+
+
+@app.route
+def shrinking(environ, start_response):
+    with open("shrinking", "wb") as out:
+        out.truncate(100_000_000)
+    return answer(environ, start_response, open("shrinking", "rb"))
 
 
 @app.route
@@ -176,6 +184,16 @@ def test_an_object_that_only_reads_is_streamed_and_closed_once(server: Server) -
 
 def test_an_object_that_gives_other_octets_than_its_file_is_streamed(server: Server) -> None:
     assert server.get("/unpacked").body == b"unpacked"
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_an_aborted_answer(server: Server) -> None:
+    with server.client(receive_buffer=8192) as client:
+        client.send(request("GET", "/shrinking"))
+        client.read_until(b"\r\n\r\n")
+        os.truncate(server.directory / "shrinking", 0)
+        with pytest.raises(ConnectionResetError):
+            client.read_until_closed()
+    server.wait_for_log("an answer to 127.0.0.1 was aborted: its file became shorter")
 
 
 def test_a_descriptor_that_cannot_seek_is_streamed(server: Server) -> None:
