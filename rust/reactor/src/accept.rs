@@ -104,7 +104,7 @@ impl Reactor {
             Accepting::Idle if serving => self.open_listeners(),
             Accepting::Open if !serving => self.close_listeners(),
             Accepting::Open => {
-                if self.is_full() && !self.has_expendable() {
+                if !self.has_place() {
                     self.pause_accepting(FULL_PAUSE);
                 }
             }
@@ -116,7 +116,7 @@ impl Reactor {
         if self.accepting == Accepting::Paused {
             if self.lifecycle != Lifecycle::Serving {
                 self.accepting = Accepting::Idle;
-            } else if self.is_full() && !self.has_expendable() {
+            } else if !self.has_place() {
                 self.crowded = self.somebody_waits();
                 self.pause_accepting(FULL_PAUSE);
             } else {
@@ -193,15 +193,12 @@ impl Reactor {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.clients.len() >= self.options.max_connections
-    }
-
-    fn has_expendable(&self) -> bool {
+    /// Whether another connection may come in: there is room, or one that can make some.
+    fn has_place(&self) -> bool {
         let now = self.clock.now();
-        self.clients
-            .iter()
-            .any(|(_, client)| client.is_expendable(now, SILENCE))
+        let mut clients = self.clients.iter();
+        self.clients.len() < self.options.max_connections
+            || clients.any(|(_, client)| client.is_expendable(now, SILENCE))
     }
 
     /// Closes the connection that has been idle longest.
@@ -224,8 +221,8 @@ impl Reactor {
 
     pub(crate) fn accept_burst(&mut self, listener: usize) {
         for _ in 0..BURST {
-            let place = !self.is_full() || self.has_expendable();
-            if self.accepting != Accepting::Open || !place || !self.accept_one(listener) {
+            if self.accepting != Accepting::Open || !self.has_place() || !self.accept_one(listener)
+            {
                 break;
             }
             if self.clients.len() > self.options.max_connections {
