@@ -63,6 +63,24 @@ def unpacked(environ, start_response):
     return answer(environ, start_response, gzip.open("data.gz"))
 
 
+class Deciphers:
+    # Has a file, but the octets of that are not the ones it gives.
+
+    def __init__(self, file):
+        self.file = file
+
+    def read(self, size):
+        return bytes(octet ^ 1 for octet in self.file.read(size))
+
+
+@app.route
+def deciphered(environ, start_response):
+    with open("ciphered", "wb") as out:
+        out.write(bytes(octet ^ 1 for octet in b"plain"))
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](Deciphers(open("ciphered", "rb")))
+
+
 @app.route
 def memory(environ, start_response):
     return answer(environ, start_response, io.BytesIO(open("data", "rb").read()))
@@ -184,6 +202,7 @@ def test_an_object_that_only_reads_is_streamed_and_closed_once(server: Server) -
 
 def test_an_object_that_gives_other_octets_than_its_file_is_streamed(server: Server) -> None:
     assert server.get("/unpacked").body == b"unpacked"
+    assert server.get("/deciphered").body == b"plain"
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_an_aborted_answer(server: Server) -> None:

@@ -83,10 +83,12 @@ fn send_blocks(
 /// present position on.
 fn regular_file(wrapper: &Bound<'_, PyAny>) -> PyResult<Option<Part>> {
     let py = wrapper.py();
-    let Some(filelike) = plain_file(&wrapper.getattr(intern!(py, "filelike"))?)? else {
+    let given = wrapper.getattr(intern!(py, "filelike"))?;
+    // Only an object that has a `fileno` of its own says that it stands for its file.
+    let Some(file) = descriptor::duplicate(&given) else {
         return Ok(None);
     };
-    let Some(file) = descriptor::duplicate(&filelike) else {
+    let Some(filelike) = plain_file(&given)? else {
         return Ok(None);
     };
     // The object's own idea of its position: a buffered reader has read ahead of it.
