@@ -17,10 +17,9 @@ class Request:
     """What hooks and loggers read of gunicorn's ``http.message.Request``.
 
     ``headers`` are pairs with upper-case names; ``version`` is a pair of integers; ``peer_addr``
-    is what ``accept`` gave: a tuple, or a string for a unix socket.
+    is what ``accept`` gave: a tuple, or a string for a unix socket; ``proxy_protocol_info`` is what
+    the PROXY header of the connection said, or ``None``.
     """
-
-    proxy_protocol_info = None
 
     def __init__(
         self,
@@ -33,6 +32,7 @@ class Request:
         scheme: str,
         peer_addr: tuple[str, int] | str,
         body: Any,
+        proxy: dict[str, Any] | None,
     ) -> None:
         self.method = method
         self.uri = uri
@@ -43,6 +43,7 @@ class Request:
         self.scheme = scheme
         self.peer_addr = self.remote_addr = peer_addr
         self.body = body
+        self.proxy_protocol_info = proxy
         self.trailers: Headers = []
 
     @property
@@ -53,13 +54,16 @@ class Request:
     def environ(self) -> dict[str, Any]:
         """The keys that a log line needs, for a request that got no ``environ`` of its own."""
         peer = self.peer_addr
+        address = peer if isinstance(peer, str) else peer[0]
+        if self.proxy_protocol_info:
+            address = self.proxy_protocol_info["client_addr"] or address
         return {
             "REQUEST_METHOD": self.method,
             "RAW_URI": self.uri,
             "PATH_INFO": self.path,
             "QUERY_STRING": self.query,
             "SERVER_PROTOCOL": "HTTP/{}.{}".format(*self.version),
-            "REMOTE_ADDR": peer if isinstance(peer, str) else peer[0],
+            "REMOTE_ADDR": address,
         }
 
 

@@ -3,7 +3,7 @@
 import os
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gunicorn.http.message import DEFAULT_MAX_HEADERFIELD_SIZE, MAX_HEADERS, MAX_REQUEST_LINE
@@ -26,11 +26,7 @@ ONLY: tuple[tuple[str, Any, str], ...] = (
     ("http_protocols", ["h1"], "HTTP/2 is not served yet"),
     ("http2_cleartext", "off", "HTTP/2 is not served yet"),
     ("threads", 1, "application threads are not served yet: use more workers"),
-    ("proxy_protocol", "off", "the PROXY protocol is not served yet"),
     ("http_parser", "auto", "this worker always uses its own parser"),
-    ("permit_obsolete_folding", False, "obsolete line folding is not served yet"),
-    ("strip_header_spaces", False, "spaces before the colon of a header are not served yet"),
-    ("permit_unconventional_http_version", False, "only HTTP/1.0 and HTTP/1.1 are served"),
 )
 
 #: Settings of our own: environment variables, also through gunicorn's ``raw_env``.
@@ -100,8 +96,6 @@ def file_wrapper() -> type:
 
 def options(cfg: Any, max_requests: int) -> _core.Options:
     """Freeze the settings for the loop; ``max_requests`` has its jitter already."""
-    trusted = cfg.forwarded_allow_ips
-    networks = [str(network) for network in cfg.forwarded_allow_networks()]
     return _core.Options(
         limit_request_line=_request_line(cfg.limit_request_line),
         limit_request_fields=_bounded(cfg.limit_request_fields, MAX_HEADERS),
@@ -110,8 +104,13 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         header_map=cfg.header_map,
         forwarder_headers=list(cfg.forwarder_headers),
         secure_scheme_headers=list(cfg.secure_scheme_headers.items()),
-        forwarded_allow_ips=["*"] if "*" in trusted else networks,
+        forwarded_allow_ips=_peers(cfg.forwarded_allow_ips, cfg.forwarded_allow_networks()),
+        proxy_protocol=cfg.proxy_protocol,
+        proxy_allow_ips=_peers(cfg.proxy_allow_ips, cfg.proxy_allow_networks()),
         permit_unconventional_http_method=cfg.permit_unconventional_http_method,
+        permit_unconventional_http_version=cfg.permit_unconventional_http_version,
+        permit_obsolete_folding=cfg.permit_obsolete_folding,
+        strip_header_spaces=cfg.strip_header_spaces,
         casefold_http_method=cfg.casefold_http_method,
         body_memory=BODY_MEMORY,
         body_folder=cfg.tmp_upload_dir,
@@ -125,6 +124,10 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         sendfile=cfg.sendfile is not False,
         script_name=os.environ.get("SCRIPT_NAME", ""),
     )
+
+
+def _peers(allowed: list[str], networks: Iterable[Any]) -> list[str]:
+    return ["*"] if "*" in allowed else [str(network) for network in networks]
 
 
 def _request_line(limit: int) -> int:

@@ -128,14 +128,40 @@ def test_an_idle_connection_between_requests_is_left_to_keepalive(server: Server
 
 def test_a_body_that_goes_on_arriving_is_not_cut_off(server: Server) -> None:
     """Its parts come more slowly than the deadline altogether, each well within it."""
+    parts = [bytes([number]) * 512 for number in range(12)]
     with server.client() as client, server.client() as stalled:
-        client.send(request("POST", "/", {"Content-Length": "12"}, b"0"))
+        client.send(request("POST", "/", {"Content-Length": str(12 * 512)}, parts[0]))
         stalled.send(b"GET / HT")
         client.socket.settimeout(0.15)
-        for number in range(1, 12):
+        for part in parts[1:]:
             with pytest.raises(TimeoutError):
                 client.receive()
-            client.send(b"%d" % (number % 10))
+            client.send(part)
         client.socket.settimeout(10)
-        assert client.response().body == b"012345678901"
+        assert client.response().body == b"".join(parts)
         assert stalled.response().status == 408
+
+
+@pytest.mark.parametrize(
+    ("head", "octet"),
+    [
+        (request("POST", "/", {"Content-Length": "100000"}), b"x"),
+        (request("POST", "/", {"Transfer-Encoding": "chunked"}, b"ffff\r\n"), b"x"),
+        (request("POST", "/", {"Transfer-Encoding": "chunked"}), b"1\r\nx\r\n"),
+    ],
+    ids=["length", "one long chunk", "chunks of one octet"],
+)
+def test_a_body_that_trickles_without_end_is_answered_408(
+    server: Server, head: bytes, octet: bytes
+) -> None:
+    """Twenty octets a second are not progress, however regular they are."""
+    with server.client(timeout=0.05 * len(octet)) as client:
+        client.send(head)
+        for _ in range(400):
+            client.send(octet)
+            try:
+                assert client.read_until(b"\r\n").startswith(b"HTTP/1.1 408")
+                return
+            except TimeoutError:
+                continue
+    raise AssertionError("the body went on for ever")

@@ -11,12 +11,7 @@ REFUSED = {
     "keyfile": ("keyfile = __file__", "keyfile"),
     "uwsgi": ("protocol = 'uwsgi'", "protocol"),
     "threads": ("threads = 2", "threads"),
-    "proxy_protocol": ("proxy_protocol = 'v1'", "proxy_protocol"),
-    "proxy_protocol_auto": ("proxy_protocol = 'auto'", "proxy_protocol"),
     "http_parser": ("http_parser = 'python'", "http_parser"),
-    "folding": ("permit_obsolete_folding = True", "permit_obsolete_folding"),
-    "spaces": ("strip_header_spaces = True", "strip_header_spaces"),
-    "version": ("permit_unconventional_http_version = True", "permit_unconventional_http_version"),
 }
 OWN = {
     "MEINHELD_HEAD_TIMEOUT": "soon",

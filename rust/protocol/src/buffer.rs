@@ -103,6 +103,15 @@ impl Buffer {
         self.storage.len()
     }
 
+    /// Moves the data to storage of `capacity` octets, or of as many as there are if that is more, and gives the former
+    /// storage back.
+    pub fn move_to(&mut self, capacity: usize) -> Vec<u8> {
+        let mut storage = alloc::vec![0; capacity.max(self.len())];
+        storage[..self.len()].copy_from_slice(self.as_slice());
+        (self.start, self.end) = (0, self.len());
+        mem::replace(&mut self.storage, storage)
+    }
+
     /// Enlarges the storage to `capacity` octets, keeping the data; never shrinks it.
     pub fn grow(&mut self, capacity: usize) {
         if capacity > self.storage.len() {
@@ -155,6 +164,18 @@ mod tests {
         assert_eq!(buffer.len(), 4);
         buffer.filled(usize::MAX);
         assert_eq!(buffer.len(), 4);
+    }
+
+    #[test]
+    fn moving_keeps_the_data_and_gives_the_storage_back() {
+        let mut buffer = Buffer::with_storage(vec![0; 16]);
+        put(&mut buffer, b"abcdef");
+        buffer.consume(2);
+        assert_eq!(buffer.move_to(8).len(), 16);
+        assert_eq!((buffer.as_slice(), buffer.capacity()), (&b"cdef"[..], 8));
+        assert_eq!(put(&mut buffer, b"ghijkl"), 4);
+        assert_eq!(buffer.move_to(1).len(), 8);
+        assert_eq!(buffer.as_slice(), b"cdefghij");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::grammar::{is_control, is_tchar, skip_ows};
-use crate::limits::Limits;
+use crate::grammar::{has_control, is_control, is_tchar, skip_ows};
+use crate::limits::{Limits, Policy};
 use crate::parse::field_line;
 use crate::scan::line_end;
 use memchr::memchr;
@@ -14,6 +14,10 @@ use memchr::memchr;
 /// Longest chunk size line in octets, without its CRLF. Sixteen digits are a size; the rest is room for extensions
 /// such as signatures, which real senders keep below a few hundred octets.
 pub(crate) const MAX_SIZE_LINE: usize = 4096;
+
+/// Most octets of extensions beyond those of data, over a whole body: extensions are read and dropped, so that a body
+/// which consists of them costs work and brings nothing. A signature for each chunk of 64 KiB stays far below.
+const SPARE_EXTENSIONS: u64 = 16 * 1024;
 
 /// What a decoder has found.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub(crate) struct Chunked {
     position: Position,
     /// Octets of data announced by the sizes so far.
     announced: u64,
+    /// Octets of chunk extensions so far.
+    extensions: u64,
 }
 
 impl Chunked {
@@ -50,11 +56,13 @@ impl Chunked {
         Self {
             position: Position::Size { scanned: 0 },
             announced: 0,
+            extensions: 0,
         }
     }
 
     /// Goes on where it stopped. `input` has lost nothing since the last call but the data that was announced.
-    pub(crate) fn decode(&mut self, limits: &Limits, input: &mut Buffer) -> Result<Decoded, Error> {
+    pub(crate) fn decode(&mut self, policy: &Policy, input: &mut Buffer) -> Result<Decoded, Error> {
+        let limits = &policy.limits;
         loop {
             match &mut self.position {
                 Position::Size { scanned } => {
@@ -65,9 +73,9 @@ impl Chunked {
                     let Some(end) = end else {
                         return Ok(Decoded::NeedMore);
                     };
-                    let size = size_line(&input.as_slice()[..end])?;
+                    let (size, extension) = size_line(&input.as_slice()[..end])?;
                     input.consume(end + 2);
-                    self.announce(size, limits)?;
+                    self.announce(size, extension, limits)?;
                     self.position = match size {
                         0 => Position::Trailer {
                             scanned: 0,
@@ -103,7 +111,9 @@ impl Chunked {
                 },
                 Position::Trailer { scanned, fields } => {
                     match input.as_slice().first() {
-                        Some(b' ' | b'\t') => return Err(Error::ObsoleteFolding),
+                        Some(b' ' | b'\t') if !policy.permit_obsolete_folding || *fields == 0 => {
+                            return Err(Error::ObsoleteFolding);
+                        }
                         Some(b'\r' | b'\n') | None => {}
                         Some(_) if *fields as usize >= limits.fields => {
                             return Err(Error::TooManyFields(limits.fields));
@@ -119,7 +129,7 @@ impl Chunked {
                     };
                     // A trailer is checked and dropped: merging it into the fields of the head is never safe.
                     if end > 0 {
-                        check_trailer(&input.as_slice()[..end])?;
+                        check_trailer(policy, &input.as_slice()[..end])?;
                     }
                     input.consume(end + 2);
                     if end == 0 {
@@ -132,21 +142,25 @@ impl Chunked {
         }
     }
 
-    /// Refuses a body that becomes too long as soon as a size says so, before its data arrives.
-    fn announce(&mut self, size: u64, limits: &Limits) -> Result<(), Error> {
+    /// Refuses a body that becomes too long as soon as a size says so, before its data arrives, and one that is
+    /// mostly extensions.
+    fn announce(&mut self, size: u64, extension: usize, limits: &Limits) -> Result<(), Error> {
         let limit = limits.max_body.unwrap_or(u64::MAX);
         match self.announced.checked_add(size) {
-            Some(total) if total <= limit => {
-                self.announced = total;
-                Ok(())
-            }
-            _ => Err(Error::BodyTooLarge(limit)),
+            Some(total) if total <= limit => self.announced = total,
+            _ => return Err(Error::BodyTooLarge(limit)),
         }
+        self.extensions = self.extensions.saturating_add(extension as u64);
+        if self.extensions > self.announced.saturating_add(SPARE_EXTENSIONS) {
+            return Err(Error::ChunkExtensionsTooLong);
+        }
+        Ok(())
     }
 }
 
-/// `chunk-size [ chunk-ext ]`, without the CRLF. The size has at most sixteen digits, leading zeros included.
-fn size_line(line: &[u8]) -> Result<u64, Error> {
+/// `chunk-size [ chunk-ext ]`, without the CRLF: the size, which has at most sixteen digits, leading zeros included,
+/// and the octets of the extension.
+fn size_line(line: &[u8]) -> Result<(u64, usize), Error> {
     let semicolon = memchr(b';', line).unwrap_or(line.len());
     let (mut size, extension) = line.split_at(semicolon);
     if !extension.is_empty() {
@@ -170,7 +184,7 @@ fn size_line(line: &[u8]) -> Result<u64, Error> {
     if !is_extension(extension) {
         return Err(Error::ChunkExtension(extension.into()));
     }
-    Ok(value)
+    Ok((value, extension.len()))
 }
 
 /// `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, a value being a token or a quoted string (RFC 9112 section 7.1.1).
@@ -220,7 +234,7 @@ fn skip_quoted(mut rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn check_trailer(line: &[u8]) -> Result<(), Error> {
+fn check_trailer(policy: &Policy, line: &[u8]) -> Result<(), Error> {
     const FORBIDDEN: [&[u8]; 6] = [
         b"host",
         b"content-length",
@@ -229,7 +243,13 @@ fn check_trailer(line: &[u8]) -> Result<(), Error> {
         b"authorization",
         b"te",
     ];
-    let (name, _) = field_line(line)?;
+    if let [b' ' | b'\t', ..] = line {
+        return match has_control(line) {
+            true => Err(Error::FieldValue(line.into())),
+            false => Ok(()),
+        };
+    }
+    let (name, _) = field_line(line, policy.strip_header_spaces)?;
     if FORBIDDEN
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known))
@@ -247,12 +267,24 @@ mod tests {
 
     /// Decodes `wire` in pieces of `piece` octets: the data, and what is left behind the end.
     fn decode(wire: &[u8], piece: usize, limits: &Limits) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let policy = Policy {
+            limits: limits.clone(),
+            ..Policy::default()
+        };
+        decode_under(&policy, wire, piece)
+    }
+
+    fn decode_under(
+        policy: &Policy,
+        wire: &[u8],
+        piece: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>), Error> {
         let mut input = Buffer::with_storage(vec![0; wire.len() + 1]);
         let mut decoder = Chunked::new();
         let mut data = Vec::new();
         let mut pieces = wire.chunks(piece);
         loop {
-            match decoder.decode(limits, &mut input)? {
+            match decoder.decode(policy, &mut input)? {
                 Decoded::Data(n) => data.extend_from_slice(input.take(n)),
                 Decoded::End => {
                     let mut left = input.as_slice().to_vec();
@@ -352,6 +384,60 @@ mod tests {
         assert_fails(b"0\r\n\n", |e| *e == Error::BareLineFeed);
         assert_fails(b"0\r\nA: b\n\r\n", |e| *e == Error::BareLineFeed);
         assert_fails(b"0\r\nA: b\rc\r\n\r\n", |e| *e == Error::BareCarriageReturn);
+    }
+
+    #[test]
+    fn extensions_may_not_outweigh_the_data_beyond_some_spare_ones() {
+        let chunk = |data: usize, extension: usize| {
+            let size = alloc::format!("{data:x};{}\r\n", "e".repeat(extension - 1));
+            [size.as_bytes(), &vec![b'd'; data], b"\r\n"].concat()
+        };
+        let spent = chunk(1, 4096 - 1).repeat(4);
+        assert!(
+            decode(
+                &[&spent[..], b"0\r\n\r\n"].concat(),
+                4096,
+                &Limits::default()
+            )
+            .is_ok()
+        );
+        for extended in [&chunk(1, 100)[..], b"0;123456789\r\n\r\n"] {
+            assert_fails(&[&spent[..], extended].concat(), |e| {
+                *e == Error::ChunkExtensionsTooLong
+            });
+        }
+        let signed = chunk(4096, 100).repeat(200);
+        assert!(
+            decode(
+                &[&signed[..], b"0\r\n\r\n"].concat(),
+                4096,
+                &Limits::default()
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_trailer_is_read_by_the_permissive_settings_too() {
+        let policy = Policy {
+            permit_obsolete_folding: true,
+            strip_header_spaces: true,
+            ..Policy::default()
+        };
+        let body = |trailer: &str| alloc::format!("0\r\n{trailer}\r\ntail").into_bytes();
+        for trailer in ["A : 1\r\n", "A: 1\r\n 2\r\n\t3\r\n"] {
+            for piece in [1, 100] {
+                assert!(decode_under(&policy, &body(trailer), piece).is_ok());
+                assert!(decode(&body(trailer), piece, &Limits::default()).is_err());
+            }
+        }
+        for (trailer, error) in [
+            (" A: 1\r\n", Error::ObsoleteFolding),
+            ("A: 1\r\n \x01\r\n", Error::FieldValue(b" \x01"[..].into())),
+            ("Host : 1\r\n", Error::ForbiddenTrailer(b"Host"[..].into())),
+        ] {
+            assert_eq!(decode_under(&policy, &body(trailer), 100), Err(error));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::framing::Framing;
 use crate::grammar::is_tchar;
 use crate::head::{Head, HeadPool};
-use crate::limits::{Limits, Policy};
+use crate::limits::Policy;
 use crate::parse::parse;
 use crate::scan::Scanner;
 use crate::state::{Decoder, Move, Reading, State, Writing};
@@ -144,7 +144,7 @@ impl Connection {
                 if !input.is_empty() {
                     self.proceed = Continue::Settled;
                 }
-                let (step, end) = decode_body(decoder, &policy.limits, input)?;
+                let (step, end) = decode_body(decoder, policy, input)?;
                 if end {
                     let told = matches!(step, Step::End);
                     self.state.make(Move::BodyEnd { told });
@@ -281,7 +281,7 @@ fn scan_head(
     input: &mut Buffer,
     heads: &mut HeadPool,
 ) -> Result<Option<Head>, Error> {
-    let Some(extent) = scanner.scan(input.as_slice(), &policy.limits)? else {
+    let Some(extent) = scanner.scan(input.as_slice(), policy)? else {
         return Ok(None);
     };
     let octets = input.as_slice().get(..extent.len).unwrap_or_default();
@@ -293,7 +293,7 @@ fn scan_head(
 /// The next piece of a body, and whether it is the last.
 fn decode_body(
     decoder: &mut Decoder,
-    limits: &Limits,
+    policy: &Policy,
     input: &mut Buffer,
 ) -> Result<(Step, bool), Error> {
     match decoder {
@@ -307,7 +307,7 @@ fn decode_body(
                 _ => Ok((Step::Data(here), *left == 0)),
             }
         }
-        Decoder::Chunked(chunked) => Ok(match chunked.decode(limits, input)? {
+        Decoder::Chunked(chunked) => Ok(match chunked.decode(policy, input)? {
             Decoded::NeedMore => (Step::NeedMore, false),
             Decoded::Data(here) => (Step::Data(here), false),
             Decoded::End => (Step::End, true),

@@ -108,7 +108,7 @@ impl ResponseHead {
     ) -> Result<Self, ResponseError> {
         let code = status_code(status).ok_or(ResponseError::InvalidStatus)?;
         out.clear();
-        out.extend_from_slice(request.version.as_str().as_bytes());
+        out.extend_from_slice(request.version.of_answer().as_bytes());
         out.push(b' ');
         out.extend_from_slice(status);
         if status.len() == 3 {
@@ -174,7 +174,7 @@ impl ResponseHead {
             BodyEncoder::Omitted
         } else if let Some(length) = self.length {
             BodyEncoder::Length { remaining: length }
-        } else if self.request.version >= Version::Http11 {
+        } else if self.request.version >= Version::HTTP_11 {
             BodyEncoder::Chunked
         } else {
             BodyEncoder::UntilClose

@@ -139,6 +139,8 @@ pub enum Error {
     ChunkSize(Excerpt),
     /// A chunk extension is malformed (RFC 9112 section 7.1.1).
     ChunkExtension(Excerpt),
+    /// A chunked body has more octets of extensions than of data, and not just a few.
+    ChunkExtensionsTooLong,
     /// The line with a chunk size is longer than this many octets.
     ChunkLineTooLong(usize),
     /// The data of a chunk is not followed by CRLF (RFC 9112 section 7.1).
@@ -199,6 +201,9 @@ impl fmt::Display for Error {
             Self::BodyTooLarge(limit) => write!(f, "request body exceeds {limit} octets"),
             Self::ChunkSize(size) => write!(f, "invalid chunk size {size}"),
             Self::ChunkExtension(line) => write!(f, "invalid chunk extension {line}"),
+            Self::ChunkExtensionsTooLong => {
+                f.write_str("chunk extensions are longer than the data of the chunks")
+            }
             Self::ChunkLineTooLong(limit) => write!(f, "chunk size line exceeds {limit} octets"),
             Self::ChunkEnd(found) => write!(f, "chunk data is followed by {found}, not by CRLF"),
             Self::ForbiddenTrailer(name) => {

@@ -70,7 +70,7 @@ impl<'a> Declared<'a> {
                 Some(limit) if length > limit => Err(Error::BodyTooLarge(limit)),
                 _ => Ok(Framing::Length(length)),
             },
-            (Some(_), _) if version < Version::Http11 => Err(Error::CodingInHttp10),
+            (Some(_), _) if version < Version::HTTP_11 => Err(Error::CodingInHttp10),
             (Some(value), _) if !self.chunked => Err(Error::TransferEncoding(value.into())),
             (Some(_), Some(_)) => Err(Error::LengthAndCoding),
             // gunicorn hands such a body to the application still compressed; nobody expects that.
@@ -92,7 +92,7 @@ mod tests {
         for coding in codings {
             declared.transfer_encoding(coding)?;
         }
-        declared.conclude(Version::Http11, Some(1000))
+        declared.conclude(Version::HTTP_11, Some(1000))
     }
 
     fn status(result: Result<Framing, Error>) -> u16 {
@@ -166,7 +166,7 @@ mod tests {
         let mut declared = Declared::default();
         declared.transfer_encoding(b"chunked").unwrap();
         assert_eq!(
-            declared.conclude(Version::Http10, None),
+            declared.conclude(Version::HTTP_10, None),
             Err(Error::CodingInHttp10)
         );
     }

@@ -43,10 +43,12 @@ pub(crate) fn has_control(octets: &[u8]) -> bool {
 }
 
 /// `value` without the optional white space around it (`OWS` of RFC 9110 section 5.6.3).
-pub(crate) fn trim_ows(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = value {
-        value = rest;
-    }
+pub(crate) fn trim_ows(value: &[u8]) -> &[u8] {
+    trim_end_ows(skip_ows(value))
+}
+
+/// `value` without the spaces and tabs at its end.
+pub(crate) fn trim_end_ows(mut value: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

@@ -2,24 +2,71 @@
 
 use crate::framing::Framing;
 use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
 
-/// The version of a request (RFC 9112 section 2.3); there are no others here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// `HTTP/1.0`
-    Http10,
-    /// `HTTP/1.1`
-    #[default]
-    Http11,
+/// The version of a request (RFC 9112 section 2.3): 1.0 or 1.1, unless the policy permits unconventional ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u8,
+    minor: u8,
 }
 
 impl Version {
-    /// The version as it stands on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http10 => "HTTP/1.0",
-            Self::Http11 => "HTTP/1.1",
+    /// `HTTP/1.0`
+    pub const HTTP_10: Self = Self { major: 1, minor: 0 };
+    /// `HTTP/1.1`
+    pub const HTTP_11: Self = Self { major: 1, minor: 1 };
+
+    /// `HTTP-name "/" DIGIT "." DIGIT`.
+    pub(crate) fn parse(octets: &[u8]) -> Option<Self> {
+        match octets {
+            [
+                b'H',
+                b'T',
+                b'T',
+                b'P',
+                b'/',
+                major @ b'0'..=b'9',
+                b'.',
+                minor @ b'0'..=b'9',
+            ] => Some(Self {
+                major: major - b'0',
+                minor: minor - b'0',
+            }),
+            _ => None,
         }
+    }
+
+    /// The first number, of one digit.
+    pub const fn major(self) -> u8 {
+        self.major
+    }
+
+    /// The second number, of one digit.
+    pub const fn minor(self) -> u8 {
+        self.minor
+    }
+
+    /// The version of the answer: ours, but 1.0 for a client that is behind 1.1 (RFC 9110 section 2.5).
+    pub(crate) fn of_answer(self) -> &'static str {
+        if self < Self::HTTP_11 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP/{}.{}", self.major, self.minor)
+    }
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self::HTTP_11
     }
 }
 
@@ -50,6 +97,14 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// A whole head fits 32 bits, which the parser has checked; what does not fit reads as empty.
+    pub(crate) fn new(range: Range<usize>) -> Self {
+        match (u32::try_from(range.start), u32::try_from(range.end)) {
+            (Ok(start), Ok(end)) => Self { start, end },
+            _ => Self::default(),
+        }
+    }
+
     fn of(self, octets: &[u8]) -> &[u8] {
         octets
             .get(self.start as usize..self.end as usize)
@@ -69,7 +124,6 @@ pub struct Head {
     pub(crate) target: Span,
     pub(crate) path: Span,
     pub(crate) query: Span,
-    pub(crate) authority: Option<Span>,
     pub(crate) version: Version,
     pub(crate) scheme: Option<Scheme>,
     pub(crate) framing: Framing,
@@ -79,6 +133,20 @@ pub struct Head {
 }
 
 impl Head {
+    /// Puts the authority of the target in the place of Host (RFC 9112 section 3.2.2).
+    pub(crate) fn override_host(&mut self, authority: Span) {
+        let octets = &self.octets;
+        let is_host = |name: Span| name.of(octets).eq_ignore_ascii_case(b"host");
+        if let Some((_, value)) = self.fields.iter_mut().find(|(name, _)| is_host(*name)) {
+            *value = authority;
+            return;
+        }
+        let start = self.octets.len();
+        self.octets.extend_from_slice(b"Host");
+        let name = Span::new(start..self.octets.len());
+        self.fields.push((name, authority));
+    }
+
     /// The method, in upper case if the policy folds it.
     pub fn method(&self) -> &[u8] {
         self.method.of(&self.octets)
@@ -99,17 +167,13 @@ impl Head {
         self.query.of(&self.octets)
     }
 
-    /// The authority of a target in absolute form, which overrides Host (RFC 9112 section 3.2.2).
-    pub fn authority(&self) -> Option<&[u8]> {
-        self.authority.map(|span| span.of(&self.octets))
-    }
-
     /// The version of the request line.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The fields that the policy keeps, in the order of the head.
+    /// The fields that the policy keeps, in the order of the head. The authority of a target in absolute form is the
+    /// value of Host, whatever the client sent there.
     pub fn fields(&self) -> impl Iterator<Item = Field<'_>> {
         self.fields.iter().map(|(name, value)| Field {
             name: name.of(&self.octets),

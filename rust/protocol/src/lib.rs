@@ -21,6 +21,7 @@ mod error;
 mod framing;
 mod grammar;
 mod head;
+mod lenient;
 mod limits;
 mod parse;
 mod scan;

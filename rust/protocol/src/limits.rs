@@ -72,6 +72,12 @@ pub struct Policy {
     pub permit_unconventional_method: bool,
     /// Turn the method to upper case after the checks.
     pub casefold_method: bool,
+    /// Take every `HTTP/x.y` for a version, and answer it as the nearest of 1.0 and 1.1.
+    pub permit_unconventional_version: bool,
+    /// Let a line that begins with white space continue the field line before it (RFC 9112 section 5.2).
+    pub permit_obsolete_folding: bool,
+    /// Drop white space between a field name and its colon (RFC 9112 section 5.1).
+    pub strip_header_spaces: bool,
 }
 
 #[cfg(test)]

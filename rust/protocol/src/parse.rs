@@ -6,8 +6,9 @@
 
 use crate::error::Error;
 use crate::framing::Declared;
-use crate::grammar::{has_control, is_token, trim_ows};
+use crate::grammar::{has_control, is_token, trim_end_ows, trim_ows};
 use crate::head::{Head, HeadPool, Scheme, Span, Version};
+use crate::lenient;
 use crate::limits::{HeaderMap, Policy};
 use crate::scan::Extent;
 use crate::target::{self, MethodKind, Parts};
@@ -22,6 +23,21 @@ const USUAL_FIELDS: usize = 24;
 
 /// Turns the octets of a complete head, `extent.len` of them, into a [`Head`].
 pub(crate) fn parse(
+    policy: &Policy,
+    trusted: bool,
+    octets: &[u8],
+    extent: Extent,
+    pool: &mut HeadPool,
+) -> Result<Head, Error> {
+    if lenient::is_wanted(policy) {
+        let octets = lenient::rewritten(policy, octets, extent.request_line);
+        parse_strictly(policy, trusted, &octets, extent, pool)
+    } else {
+        parse_strictly(policy, trusted, octets, extent, pool)
+    }
+}
+
+fn parse_strictly(
     policy: &Policy,
     trusted: bool,
     octets: &[u8],
@@ -45,14 +61,17 @@ pub(crate) fn parse(
         copy[..request.method].make_ascii_uppercase();
     }
     let from = request.target.start;
-    let in_target = |part: Range<usize>| span(from + part.start..from + part.end);
+    let in_target = |part: Range<usize>| Span::new(from + part.start..from + part.end);
     head.octets = copy;
-    head.method = span(0..request.method);
+    head.method = Span::new(0..request.method);
     head.path = in_target(request.parts.path);
     head.query = in_target(request.parts.query);
-    head.authority = request.parts.authority.map(in_target);
-    head.target = span(request.target);
+    let authority = request.parts.authority.map(in_target);
+    head.target = Span::new(request.target);
     head.version = request.version;
+    if let Some(authority) = authority {
+        head.override_host(authority);
+    }
     Ok(head)
 }
 
@@ -85,13 +104,11 @@ impl RequestLine {
         if target.is_empty() {
             return Err(Error::RequestLine(line.into()));
         }
-        let version = match version {
-            b"HTTP/1.1" => Version::Http11,
-            b"HTTP/1.0" => Version::Http10,
-            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-                return Err(Error::UnsupportedVersion(version.into()));
-            }
-            _ => return Err(Error::Version(version.into())),
+        let version = match Version::parse(version) {
+            Some(known @ (Version::HTTP_10 | Version::HTTP_11)) => known,
+            Some(other) if policy.permit_unconventional_version => other,
+            Some(_) => return Err(Error::UnsupportedVersion(version.into())),
+            None => return Err(Error::Version(version.into())),
         };
         let is = |known: &[u8]| match policy.casefold_method {
             true => name.eq_ignore_ascii_case(known),
@@ -156,7 +173,7 @@ fn each_field<'a>(
 fn culprit(lines: &[u8]) -> Error {
     for line in lines.split(|&octet| octet == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if let Err(error) = field_line(line)
+        if let Err(error) = field_line(line, false)
             && !line.is_empty()
         {
             return error;
@@ -165,10 +182,14 @@ fn culprit(lines: &[u8]) -> Error {
     Error::FieldLine(lines.into())
 }
 
-/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5), without its CRLF. For lines that speed does not matter to.
-pub(crate) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Error> {
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5), without its CRLF; `strip` drops white space before the
+/// colon. For lines that speed does not matter to.
+pub(crate) fn field_line(line: &[u8], strip: bool) -> Result<(&[u8], &[u8]), Error> {
     let colon = memchr(b':', line).ok_or_else(|| Error::FieldLine(line.into()))?;
-    let (name, value) = (&line[..colon], trim_ows(&line[colon + 1..]));
+    let (mut name, value) = (&line[..colon], trim_ows(&line[colon + 1..]));
+    if strip {
+        name = trim_end_ows(name);
+    }
     if !is_token(name) {
         return Err(Error::FieldName(name.into()));
     }
@@ -316,12 +337,12 @@ impl<'a> Fields<'a> {
             .as_ptr()
             .addr()
             .wrapping_sub(self.octets.as_ptr().addr());
-        span(start..start.wrapping_add(piece.len()))
+        Span::new(start..start.wrapping_add(piece.len()))
     }
 
     /// A head of which the parts of the request line are still missing.
     fn conclude(self, request: &RequestLine) -> Result<Head, Error> {
-        let http11 = request.version >= Version::Http11;
+        let http11 = request.version >= Version::HTTP_11;
         if http11 && !self.host {
             return Err(Error::MissingHost);
         }
@@ -348,13 +369,5 @@ fn once(seen: &mut bool, name: &'static str) -> Result<(), Error> {
     match core::mem::replace(seen, true) {
         true => Err(Error::RepeatedField(name)),
         false => Ok(()),
-    }
-}
-
-fn span(range: Range<usize>) -> Span {
-    // The whole head fits 32 bits, which `parse` has checked; what does not fit reads as empty.
-    match (u32::try_from(range.start), u32::try_from(range.end)) {
-        (Ok(start), Ok(end)) => Span { start, end },
-        _ => Span::default(),
     }
 }

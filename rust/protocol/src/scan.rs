@@ -4,7 +4,7 @@
 //! is checked as soon as it is passed, so an endless line costs no more memory than the longest legal one.
 
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::Policy;
 use memchr::memchr2;
 
 /// Why a line cannot be read to its end.
@@ -67,6 +67,8 @@ pub(crate) struct Extent {
 #[derive(Debug, Default)]
 pub(crate) struct Scanner {
     line: usize,
+    /// Where the field of the present line begins: with the line, unless it continues one.
+    field: usize,
     scanned: usize,
     /// 0 until the request line is complete: an empty one is never begun.
     request_line: usize,
@@ -75,7 +77,8 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     /// Goes on where it stopped. `data` starts with the request line and has only grown since the last call.
-    pub(crate) fn scan(&mut self, data: &[u8], limits: &Limits) -> Result<Option<Extent>, Error> {
+    pub(crate) fn scan(&mut self, data: &[u8], policy: &Policy) -> Result<Option<Extent>, Error> {
+        let limits = &policy.limits;
         if self.request_line == 0 {
             let end = line_end(data, self.line, &mut self.scanned, limits.request_line).map_err(
                 |fault| fault.or_too_long(Error::RequestLineTooLong(limits.request_line)),
@@ -86,16 +89,20 @@ impl Scanner {
         }
         let longest = limits.field_size.saturating_sub(2);
         loop {
-            match data.get(self.line) {
+            let continues = match data.get(self.line) {
                 None => return Ok(None),
+                Some(b' ' | b'\t') if policy.permit_obsolete_folding && self.fields > 0 => true,
                 Some(b' ' | b'\t') => return Err(Error::ObsoleteFolding),
-                Some(b'\r' | b'\n') => {}
+                Some(b'\r' | b'\n') => false,
                 Some(_) if self.fields as usize >= limits.fields => {
                     return Err(Error::TooManyFields(limits.fields));
                 }
-                Some(_) => {}
+                Some(_) => false,
+            };
+            if !continues {
+                self.field = self.line;
             }
-            let end = line_end(data, self.line, &mut self.scanned, longest)
+            let end = line_end(data, self.field, &mut self.scanned, longest)
                 .map_err(|fault| fault.or_too_long(Error::FieldTooLarge(limits.field_size)))?;
             let Some(end) = end else { return Ok(None) };
             if end == self.line {
@@ -105,7 +112,9 @@ impl Scanner {
                     fields: self.fields as usize,
                 }));
             }
-            self.fields = self.fields.saturating_add(1);
+            if !continues {
+                self.fields = self.fields.saturating_add(1);
+            }
             self.next_line(end);
         }
     }
@@ -119,14 +128,15 @@ impl Scanner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
     use alloc::vec::Vec;
 
-    fn scan_whole_and_by_octet(data: &[u8], limits: &Limits) -> Result<Option<Extent>, Error> {
-        let whole = Scanner::default().scan(data, limits);
+    fn scan_whole_and_by_octet(data: &[u8], policy: &Policy) -> Result<Option<Extent>, Error> {
+        let whole = Scanner::default().scan(data, policy);
         let mut scanner = Scanner::default();
         let mut last = Ok(None);
         for end in 0..=data.len() {
-            last = scanner.scan(&data[..end], limits);
+            last = scanner.scan(&data[..end], policy);
             if !matches!(last, Ok(None)) {
                 break;
             }
@@ -138,14 +148,14 @@ mod tests {
     #[test]
     fn the_end_of_a_head_is_its_empty_line() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET";
-        let extent = scan_whole_and_by_octet(head, &Limits::default())
+        let extent = scan_whole_and_by_octet(head, &Policy::default())
             .unwrap()
             .unwrap();
         assert_eq!(
             (extent.len, extent.request_line, extent.fields),
             (27, 14, 1)
         );
-        let bare = scan_whole_and_by_octet(b"GET / HTTP/1.0\r\n\r\n", &Limits::default());
+        let bare = scan_whole_and_by_octet(b"GET / HTTP/1.0\r\n\r\n", &Policy::default());
         assert_eq!(bare.unwrap().unwrap().fields, 0);
     }
 
@@ -167,7 +177,7 @@ mod tests {
             (b"GET / HTTP/1.1\r\n folded", Error::ObsoleteFolding),
         ] {
             assert_eq!(
-                scan_whole_and_by_octet(head, &Limits::default()),
+                scan_whole_and_by_octet(head, &Policy::default()),
                 Err(error)
             );
         }
@@ -181,16 +191,43 @@ mod tests {
             field_size: 9,
             max_body: None,
         };
+        let policy = Policy {
+            limits,
+            ..Policy::default()
+        };
         let fits = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        assert!(scan_whole_and_by_octet(fits, &limits).unwrap().is_some());
+        assert!(scan_whole_and_by_octet(fits, &policy).unwrap().is_some());
         for (head, error) in [
             (&b"GET /a HTTP/1.1"[..], Error::RequestLineTooLong(14)),
             (b"GET /a HTTP/1.1\n", Error::RequestLineTooLong(14)),
             (b"GET / HTTP/1.1\r\nHost: ab", Error::FieldTooLarge(9)),
             (b"GET / HTTP/1.1\r\nHost: a\r\nB", Error::TooManyFields(1)),
         ] {
-            assert_eq!(scan_whole_and_by_octet(head, &limits), Err(error));
+            assert_eq!(scan_whole_and_by_octet(head, &policy), Err(error));
         }
+    }
+
+    #[test]
+    fn a_folded_field_is_one_field_and_bounded_as_one() {
+        let mut policy = Policy {
+            permit_obsolete_folding: true,
+            ..Policy::default()
+        };
+        policy.limits.fields = 1;
+        let fits = b"GET / HTTP/1.0\r\nA: b\r\n\tc\r\n d\r\n\r\n";
+        policy.limits.field_size = 14;
+        let extent = scan_whole_and_by_octet(fits, &policy).unwrap().unwrap();
+        assert_eq!((extent.len, extent.fields), (fits.len(), 1));
+        policy.limits.field_size = 13;
+        assert_eq!(
+            scan_whole_and_by_octet(fits, &policy),
+            Err(Error::FieldTooLarge(13))
+        );
+        assert_eq!(
+            scan_whole_and_by_octet(b"GET / HTTP/1.0\r\n A: b\r\n\r\n", &policy),
+            Err(Error::ObsoleteFolding),
+            "there is no field to continue"
+        );
     }
 
     #[test]

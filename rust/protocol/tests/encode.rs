@@ -13,7 +13,7 @@ use meinheld_protocol::{Status, Version};
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 const GET: RequestTraits = RequestTraits {
-    version: Version::Http11,
+    version: Version::HTTP_11,
     is_head: false,
     keep_alive: true,
 };
@@ -22,7 +22,7 @@ const HEAD: RequestTraits = RequestTraits {
     ..GET
 };
 const GET_10: RequestTraits = RequestTraits {
-    version: Version::Http10,
+    version: Version::HTTP_10,
     keep_alive: false,
     ..GET
 };
@@ -302,7 +302,7 @@ fn the_traits_of_a_request_are_those_of_its_head() {
     assert_eq!(
         traits,
         RequestTraits {
-            version: Version::Http10,
+            version: Version::HTTP_10,
             is_head: true,
             keep_alive: true
         }

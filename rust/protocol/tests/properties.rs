@@ -14,10 +14,10 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
             &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
             b"POST /p?q HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
-            b"GET ", b"POST ", b"CONNECT ", b"/", b"a:1", b"*", b"http://[::1]/", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n",
+            b"GET ", b"POST ", b"CONNECT ", b"/", b"a:1", b"*", b"http://[::1]/", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b" HTTP/2.0\r\n",
             b"Host: a\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Content-Length: ", b"Content-Length: 5\r\n",
             b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"X_Y: z\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r",
-            b" ", b"\t", b":", b";", b"5\r\nhello\r\n", b"3\r\nabc\r\n", b"0\r\n", b"0\r\n\r\n", b"1;a=\"b\"\r\nx\r\n", b"\0",
+            b" ", b"\t", b":", b";", b" : ", b"\r\n ", b"5\r\nhello\r\n", b"3\r\nabc\r\n", b"0\r\n", b"0\r\n\r\n", b"1;a=\"b\"\r\nx\r\n", b"\0",
             b"\xff", b"a", b"F",
         ]).prop_map(<[u8]>::to_vec),
         1 => prop::collection::vec(any::<u8>(), 0..8),
@@ -36,6 +36,9 @@ fn policy() -> impl Strategy<Value = Policy> {
         Just(Policy {
             permit_unconventional_method: true,
             casefold_method: true,
+            permit_unconventional_version: true,
+            permit_obsolete_folding: true,
+            strip_header_spaces: true,
             limits: Limits {
                 max_body: Some(4),
                 ..Limits::default()

@@ -58,9 +58,8 @@ impl Case {
             ("target", Some(&request.target)),
             ("path", Some(&request.path)),
             ("query", Some(&request.query)),
-            ("version", Some(request.version.as_str().as_bytes())),
+            ("version", Some(request.version.to_string().as_bytes())),
             ("body", Some(&request.body)),
-            ("authority", request.authority.as_deref()),
             ("continue", Some(continues)),
         ] {
             let default = (key == "continue").then_some(&b"no"[..]);

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use meinheld_protocol::{Buffer, Connection};
+use meinheld_protocol::{Awaits, Buffer, Connection};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -15,6 +15,7 @@ use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event};
 use crate::outbox::Outbox;
 use crate::peer::Peer;
+use crate::proxy::Proxying;
 use crate::reactor::Reactor;
 use crate::timers::TimerKey;
 use crate::transport::Transport;
@@ -195,22 +196,21 @@ impl Reactor {
 
     /// Whether another connection may come in: there is room, or one that can make some.
     fn has_place(&self) -> bool {
-        let now = self.clock.now();
-        let mut clients = self.clients.iter();
-        self.clients.len() < self.options.max_connections
-            || clients.any(|(_, client)| client.is_expendable(now, SILENCE))
+        self.clients.len() < self.options.max_connections || self.expendable().is_some()
+    }
+
+    /// The connection that has been idle longest, if that is long enough.
+    fn expendable(&self) -> Option<ConnId> {
+        let index = self.idle.first()?;
+        let client = self.clients.get(index as usize)?;
+        client
+            .is_expendable(self.clock.now(), SILENCE)
+            .then(|| client.id(index as usize))
     }
 
     /// Closes the connection that has been idle longest.
     fn retire_idle(&mut self) {
-        let now = self.clock.now();
-        let oldest = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.is_expendable(now, SILENCE))
-            .min_by_key(|(_, client)| client.idle_order)
-            .map(|(index, client)| client.id(index));
-        let Some(id) = oldest else { return };
+        let Some(id) = self.expendable() else { return };
         // A request may have come this very moment: then it is not idle, and the next one is.
         self.read_ready(id, false);
         if self.client(id).is_some_and(|client| client.is_idle()) {
@@ -257,13 +257,17 @@ impl Reactor {
     fn admit(&mut self, fd: OwnedFd, peer: Peer, listener: u32) {
         let generation = self.next_generation();
         let trusted = self.options.trust.holds(&peer);
+        let proxying = match self.options.proxy_protocol {
+            Some(_) => Proxying::Awaited,
+            None => Proxying::Direct,
+        };
         let index = self.clients.insert(Client {
             generation,
             listener,
             trusted,
             half_closed: false,
             last_request: false,
-            head_begun: false,
+            deadline_for: Awaits::Idle,
             lost_if_late: false,
             room_wanted: false,
             quiet_since: self.clock.now(),
@@ -271,13 +275,14 @@ impl Reactor {
             interest: Interest::Unregistered,
             transport: Transport::new(fd),
             peer,
+            proxying,
             protocol: Connection::new(),
             input: Buffer::new(),
             incoming: None,
             outbox: Outbox::default(),
             deadline: NEVER,
             scheduled: NEVER,
-            idle_order: 0,
+            idle: None,
         });
         let id = ConnId {
             index: index as u32,

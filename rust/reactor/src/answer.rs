@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use meinheld_protocol::{Buffer, Status, encode};
+use meinheld_protocol::{Awaits, Buffer, Status, encode};
 
 use crate::client::{Client, Interest, NEVER, Phase};
 use crate::drain::Lifecycle;
@@ -97,7 +97,7 @@ impl Reactor {
                 if taken > 0 || client.deadline == NEVER {
                     // The client's time begins now, not when the caller's turn began.
                     self.clock.advance();
-                    self.set_deadline(id, send);
+                    self.credit(id, taken, send);
                 }
                 self.update_interest(id);
                 Progress::Pending
@@ -164,8 +164,7 @@ impl Reactor {
 
     fn answered(&mut self, id: ConnId, keep: bool) {
         let patience = self.idle_patience();
-        self.idle_orders += 1;
-        let (order, now) = (self.idle_orders, self.clock.now());
+        let now = self.clock.now();
         let Some(client) = self.client(id) else {
             return;
         };
@@ -174,9 +173,8 @@ impl Reactor {
             return self.close(id);
         }
         client.phase = Phase::Receiving;
-        client.idle_order = order;
         client.quiet_since = now;
-        client.head_begun = false;
+        client.deadline_for = Awaits::Idle;
         self.set_deadline(id, patience);
         let Some(client) = self.client(id) else {
             return;
@@ -187,6 +185,7 @@ impl Reactor {
             if let Some(storage) = client.input.take_storage() {
                 self.return_buffer(storage);
             }
+            self.settle_idle(id);
             self.update_interest(id);
         }
     }
@@ -211,8 +210,7 @@ impl Reactor {
 
     /// Gives the connection away: the reactor forgets it, and no answer is written.
     pub fn detach(&mut self, id: ConnId) -> Option<Detached> {
-        self.client(id)?;
-        let mut client = self.clients.try_remove(id.index as usize)?;
+        let mut client = self.forget(id)?;
         if client.interest != Interest::Unregistered {
             let _ = self.selector.remove(&client.transport);
         }
@@ -247,6 +245,7 @@ impl Reactor {
     pub(crate) fn reject(&mut self, id: ConnId, cause: Rejection) {
         let status = match &cause {
             Rejection::Protocol(error) => error.status(),
+            Rejection::Proxy(fault) => Some(fault.status()),
             Rejection::Timeout(_) => Some(Status::REQUEST_TIMEOUT),
             Rejection::Spool(_) => Some(Status::INSUFFICIENT_STORAGE),
         };
@@ -270,6 +269,7 @@ impl Reactor {
         client.incoming = None;
         client.phase = Phase::Flushing { keep: false };
         client.outbox.push(Segment::Bytes(answer));
+        self.settle_idle(id);
         self.queue.push_back(Event::Rejected { peer, cause });
         self.set_deadline(id, self.options.timeouts.send);
         self.flush(id);
@@ -306,6 +306,7 @@ impl Reactor {
         client.phase = Phase::Lingering { dropped: 0 };
         let input = std::mem::take(&mut client.input);
         self.discard(input);
+        self.settle_idle(id);
         self.set_deadline(id, linger);
         self.update_interest(id);
     }
@@ -324,11 +325,15 @@ impl Reactor {
         self.drop_client(id);
     }
 
+    /// Takes a connection out of the table.
+    fn forget(&mut self, id: ConnId) -> Option<Client> {
+        self.client(id)?;
+        self.unlink_idle(id.index);
+        self.clients.try_remove(id.index as usize)
+    }
+
     pub(crate) fn drop_client(&mut self, id: ConnId) {
-        if self.client(id).is_none() {
-            return;
-        }
-        let Some(client) = self.clients.try_remove(id.index as usize) else {
+        let Some(client) = self.forget(id) else {
             return;
         };
         if sys::has_forked() {

@@ -4,8 +4,10 @@ use meinheld_protocol::{Awaits, Buffer, Connection, Head};
 
 use crate::clock::Tick;
 use crate::event::ConnId;
+use crate::idle::Links;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
+use crate::proxy::Proxying;
 use crate::receive::Window;
 use crate::spool::Spool;
 use crate::transport::Transport;
@@ -63,8 +65,8 @@ pub(crate) struct Client {
     pub(crate) half_closed: bool,
     /// The client has announced that its present request is its last.
     pub(crate) last_request: bool,
-    /// The deadline of the head that is arriving is set.
-    pub(crate) head_begun: bool,
+    /// What the present deadline was set for.
+    pub(crate) deadline_for: Awaits,
     /// The connection was closed for a drain while it was idle: a request now comes too late.
     pub(crate) lost_if_late: bool,
     /// The caller wants to know when its answer is on its way.
@@ -73,6 +75,7 @@ pub(crate) struct Client {
     pub(crate) interest: Interest,
     pub(crate) transport: Transport,
     pub(crate) peer: Peer,
+    pub(crate) proxying: Proxying,
     pub(crate) protocol: Connection,
     pub(crate) input: Buffer,
     pub(crate) incoming: Option<Box<Incoming>>,
@@ -83,8 +86,8 @@ pub(crate) struct Client {
     pub(crate) scheduled: Tick,
     /// When it was accepted, or its last answer was complete.
     pub(crate) quiet_since: Tick,
-    /// Orders idle connections: the lower, the longer it has waited for a next request.
-    pub(crate) idle_order: u64,
+    /// Its neighbours among the idle connections, while it is one.
+    pub(crate) idle: Option<Links>,
 }
 
 impl Client {
@@ -105,6 +108,8 @@ impl Client {
 
     /// Whether the connection only waits for a next request: closing it costs nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
-        self.phase == Phase::Receiving && self.protocol.awaits() == Awaits::Idle
+        self.phase == Phase::Receiving
+            && self.protocol.awaits() == Awaits::Idle
+            && !self.is_introducing()
     }
 }

@@ -10,6 +10,12 @@ use crate::event::{ConnId, Event, Rejection};
 use crate::reactor::Reactor;
 use crate::timers::TimerKey;
 
+/// Octets a second, on average, below which a body or an answer is given up once the patience for
+/// it is used up: slower than any link that carries HTTP.
+const SLOWEST: u64 = 128;
+/// Milliseconds by which a loop that waits for events is never late: beyond, the application or the
+/// system held it.
+const AWAY: Tick = 1000;
 /// Timers of gone connections that are not worth a sweep.
 const STALE_TIMERS: usize = 4096;
 
@@ -30,6 +36,25 @@ impl Reactor {
             self.timers.insert(at, TimerKey::Client(id));
             self.sweep_timers();
         }
+    }
+
+    /// Gives a client that has just sent or taken `octets` more time: as much as they take at the
+    /// slowest rate that is served, up to its full patience. So one that trickles runs out of time,
+    /// however regular it is.
+    pub(crate) fn credit(&mut self, id: ConnId, octets: u64, patience: Duration) {
+        let full = self.clock.after(patience);
+        let now = self.clock.now();
+        let Some(client) = self.client(id) else {
+            return;
+        };
+        // What came while the loop was away came in time.
+        let at = if client.deadline == NEVER || client.deadline.saturating_add(AWAY) <= now {
+            full
+        } else {
+            let bought = octets.saturating_mul(1000) / SLOWEST;
+            full.min(client.deadline.saturating_add(bought))
+        };
+        self.set_deadline_at(id, at);
     }
 
     /// Drops the timers of connections that are gone, once they are the greater part: short
@@ -86,6 +111,9 @@ impl Reactor {
             return;
         };
         match (client.phase, client.protocol.awaits()) {
+            (Phase::Receiving, Awaits::Idle) if client.is_introducing() => {
+                self.reject(id, Rejection::Timeout("head"));
+            }
             (Phase::Receiving, Awaits::Idle) => self.retire(id),
             (Phase::Receiving, Awaits::Head) => self.reject(id, Rejection::Timeout("head")),
             (Phase::Receiving, Awaits::Body) => self.reject(id, Rejection::Timeout("body")),

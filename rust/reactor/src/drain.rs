@@ -1,7 +1,5 @@
 //! How a worker leaves: it loses no request that has reached it.
 
-use meinheld_protocol::Awaits;
-
 use crate::client::Phase;
 use crate::event::ConnId;
 use crate::reactor::Reactor;
@@ -58,11 +56,7 @@ impl Reactor {
         let waiting: Vec<ConnId> = self
             .clients
             .iter()
-            .filter(|(_, client)| {
-                client.phase == Phase::Receiving
-                    && client.protocol.awaits() == Awaits::Idle
-                    && client.deadline > at
-            })
+            .filter(|(_, client)| client.is_idle() && client.deadline > at)
             .map(|(index, client)| client.id(index))
             .collect();
         for id in waiting {

@@ -5,6 +5,7 @@ use std::io;
 use meinheld_protocol::{Error, Head};
 
 use crate::peer::Peer;
+use crate::proxy::{Fault, Origin};
 use crate::selector::Readiness;
 use crate::spool::Body;
 
@@ -36,6 +37,8 @@ pub struct Request {
     pub listener: usize,
     /// Who asks.
     pub peer: Peer,
+    /// For whom the peer speaks, if it has said so by the PROXY protocol.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// What happened, from [`Reactor::poll`](crate::Reactor::poll).
@@ -76,6 +79,8 @@ pub enum Event {
 pub enum Rejection {
     /// The bytes were not a request, or one over a limit.
     Protocol(Error),
+    /// The PROXY header was malformed, or of one who may not send it.
+    Proxy(Fault),
     /// The head or the body did not arrive in time (408).
     Timeout(&'static str),
     /// The body could not be spooled (507).
@@ -86,6 +91,7 @@ impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Protocol(error) => error.fmt(f),
+            Self::Proxy(fault) => fault.fmt(f),
             Self::Timeout(what) => write!(f, "the request {what} did not arrive in time"),
             Self::Spool(error) => write!(f, "the request body could not be stored: {error}"),
         }

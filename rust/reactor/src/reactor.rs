@@ -16,7 +16,9 @@ use crate::client::{Client, Phase};
 use crate::clock::Clock;
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event, ForeignId, TimerId};
+use crate::idle::IdleList;
 use crate::peer::Trust;
+use crate::proxy::ProxyProtocol;
 use crate::remote::{Command, Remote};
 use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
 use crate::spool::Spooling;
@@ -71,6 +73,8 @@ pub struct Options {
     pub policy: Policy,
     /// Whom to believe.
     pub trust: Trust,
+    /// Whether connections may begin with a PROXY header, and whose.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How bodies are handed over.
     pub body: BodyPolicy,
     /// Octets of one body that are kept in memory.
@@ -90,6 +94,7 @@ impl Default for Options {
         Self {
             policy: Policy::default(),
             trust: Trust::Networks(Vec::new()),
+            proxy_protocol: None,
             body: BodyPolicy::Whole,
             body_memory: 512 * 1024,
             body_folder: None,
@@ -135,8 +140,8 @@ pub struct Reactor {
     pub(crate) crowded: bool,
     /// Accepting has failed, and not succeeded since.
     pub(crate) exhausted: bool,
-    /// The last `idle_order` given.
-    pub(crate) idle_orders: u64,
+    /// Connections that wait for a next request.
+    pub(crate) idle: IdleList,
     /// Connections that were handed over before they were watched: most are answered and gone
     /// before it would matter.
     pub(crate) unwatched: Vec<ConnId>,
@@ -178,7 +183,7 @@ impl Reactor {
             lifecycle: Lifecycle::Serving,
             crowded: false,
             exhausted: false,
-            idle_orders: 0,
+            idle: IdleList::default(),
             unwatched: Vec::new(),
             late: 0,
             wait_storage: Vec::new(),

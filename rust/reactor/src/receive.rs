@@ -6,10 +6,14 @@ use meinheld_protocol::{Awaits, Buffer, Framing, Head, Received, encode};
 
 use crate::client::{Incoming, Interest, Phase};
 use crate::event::{ConnId, Event, Rejection, Request};
-use crate::reactor::{BodyPolicy, Reactor};
+use crate::proxy::Proxying;
+use crate::reactor::{BUFFER, BodyPolicy, Reactor};
 use crate::spool::{Body, Spool};
 use crate::transport::Read;
 
+/// Octets of the buffer in which the beginning of a head waits for the rest: ten thousand clients
+/// that send no more must not hold ten thousand full buffers.
+const BEGUN: usize = 1024;
 /// Octets received straight into a body at once.
 const BODY_READ: usize = 256 * 1024;
 /// Octets of a closed connection that are read and dropped, at most: gunicorn's bound.
@@ -86,7 +90,16 @@ impl Reactor {
             None => self.fill_buffer(id)?,
         };
         match read {
-            Read::Octets(_) => Ok(Next::Parse),
+            Read::Octets(count) => {
+                let patience = self.options.timeouts.body;
+                if self
+                    .client(id)
+                    .is_some_and(|client| client.deadline_for == Awaits::Body)
+                {
+                    self.credit(id, count as u64, patience);
+                }
+                Ok(Next::Parse)
+            }
             Read::Later => Ok(Next::Nothing),
             Read::Ended => {
                 if let Some(client) = self.client(id) {
@@ -149,6 +162,9 @@ impl Reactor {
 
     /// Parses what has come, up to a request or to the need for more.
     pub(crate) fn advance(&mut self, id: ConnId) {
+        if !self.settle_proxying(id) {
+            return self.after_parsing(id);
+        }
         loop {
             let Some(client) = self.clients.get_mut(id.index as usize) else {
                 return;
@@ -197,9 +213,15 @@ impl Reactor {
         {
             return self.reject(id, Rejection::Spool(error));
         }
+        let awaited = client.protocol.awaits();
+        let begun = matches!(awaited, Awaits::Idle | Awaits::Head);
         if let Some(storage) = client.input.take_storage() {
             self.return_buffer(storage);
+        } else if begun && client.input.capacity() == BUFFER && client.input.len() <= BEGUN / 2 {
+            let storage = client.input.move_to(BEGUN);
+            self.return_buffer(storage);
         }
+        self.settle_idle(id);
         self.announce_window(id);
         let Some(client) = self.client(id) else {
             return;
@@ -276,6 +298,7 @@ impl Reactor {
             return;
         };
         client.phase = Phase::Answering;
+        client.deadline_for = Awaits::Nothing;
         if client.interest == Interest::Unregistered {
             self.unwatched.push(id);
         }
@@ -288,6 +311,10 @@ impl Reactor {
             body,
             listener: client.listener as usize,
             peer: client.peer.clone(),
+            origin: match &client.proxying {
+                Proxying::By(origin) => Some(origin.clone()),
+                Proxying::Awaited | Proxying::Direct => None,
+            },
         };
         self.queue.push_back(Event::Request(request));
     }
@@ -344,12 +371,15 @@ impl Reactor {
             return;
         };
         match client.protocol.awaits() {
-            Awaits::Body => self.set_deadline(id, timeouts.body),
-            // The whole head has one deadline, from its first octet on.
-            Awaits::Head if client.head_begun => {}
+            // The whole head has one deadline, from its first octet on; a body earns its own.
+            awaited if awaited == client.deadline_for => {}
             Awaits::Head => {
-                client.head_begun = true;
+                client.deadline_for = Awaits::Head;
                 self.set_deadline(id, timeouts.head);
+            }
+            Awaits::Body => {
+                client.deadline_for = Awaits::Body;
+                self.set_deadline(id, timeouts.body);
             }
             Awaits::Idle | Awaits::Nothing => {}
         }

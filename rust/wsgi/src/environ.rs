@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use meinheld_protocol::{Head, Scheme, Version};
+use meinheld_reactor::proxy::Origin;
 use meinheld_reactor::{Peer, Request};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -77,8 +78,9 @@ impl Builder {
         environ.set_item(intern!(py, "QUERY_STRING"), text::latin1(py, head.query())?)?;
         environ.set_item(intern!(py, "RAW_URI"), text::latin1(py, head.target())?)?;
         let protocol = match head.version() {
-            Version::Http10 => intern!(py, "HTTP/1.0"),
-            Version::Http11 => intern!(py, "HTTP/1.1"),
+            Version::HTTP_10 => intern!(py, "HTTP/1.0"),
+            Version::HTTP_11 => intern!(py, "HTTP/1.1"),
+            other => &PyString::new(py, &other.to_string()),
         };
         environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
         let scheme = match head.scheme() {
@@ -88,6 +90,9 @@ impl Builder {
         environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
         let named = self.add_fields(py, head, &environ)?;
         add_peer(py, &request.peer, &environ)?;
+        if let Some(origin) = &request.origin {
+            add_origin(py, origin, &environ)?;
+        }
         if let Some(path) = template.and_then(|template| template.unix_path.as_deref()) {
             add_unix_server(py, path, named.host.as_deref(), head.scheme(), &environ)?;
         }
@@ -189,6 +194,23 @@ fn add_peer(py: Python<'_>, peer: &Peer, environ: &Bound<'_, PyDict>) -> PyResul
     environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
     if let Peer::Tcp(address) = peer {
         environ.set_item(intern!(py, "REMOTE_PORT"), address.port().to_string())?;
+    }
+    Ok(())
+}
+
+/// What a proxy said by the PROXY protocol; REMOTE_ADDR and REMOTE_PORT become the client's, where
+/// it named one.
+fn add_origin(py: Python<'_>, origin: &Origin, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    environ.set_item(intern!(py, "PROXY_PROTOCOL"), origin.protocol())?;
+    if let Origin::Relayed {
+        source,
+        destination,
+    } = origin
+    {
+        environ.set_item(intern!(py, "REMOTE_ADDR"), source.ip().to_string())?;
+        environ.set_item(intern!(py, "REMOTE_PORT"), source.port().to_string())?;
+        environ.set_item(intern!(py, "PROXY_ADDR"), destination.ip().to_string())?;
+        environ.set_item(intern!(py, "PROXY_PORT"), destination.port().to_string())?;
     }
     Ok(())
 }

@@ -357,7 +357,7 @@ impl Exchange {
     fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         self.gateway.end_forked_child(headers.py(), None)?;
         let owed = matches!(*self.answer(), Answer::Awaited | Answer::Begun(_));
-        if !owed || self.request.version < Version::Http11 {
+        if !owed || self.request.version < Version::HTTP_11 {
             return Ok(());
         }
         let mut fields = Vec::new();

@@ -12,6 +12,7 @@ mod body;
 mod environ;
 mod exchange;
 mod face;
+mod facts;
 mod failure;
 mod ffi;
 mod gateway;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use meinheld_protocol::{HeaderMap, Limits, Policy};
+use meinheld_reactor::proxy::{ProxyProtocol, Versions};
 use meinheld_reactor::{BodyPolicy, Options as ReactorOptions, Timeouts, Trust};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -28,13 +29,35 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("{name}: {value} is not a time in seconds")))
 }
 
-fn network(text: &str) -> PyResult<IpNet> {
+fn network(name: &str, text: &str) -> PyResult<IpNet> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
-        PyValueError::new_err(format!(
-            "forwarded_allow_ips: {text:?} is not an address or network"
-        ))
+        PyValueError::new_err(format!("{name}: {text:?} is not an address or network"))
     })
+}
+
+fn read_trust(name: &str, entries: &[String]) -> PyResult<Trust> {
+    if entries.iter().any(|entry| entry == "*") {
+        return Ok(Trust::Everyone);
+    }
+    let networks = entries.iter().map(|entry| network(name, entry));
+    Ok(Trust::Networks(networks.collect::<PyResult<_>>()?))
+}
+
+fn read_proxy_protocol(mode: &str, allowed: &[String]) -> PyResult<Option<ProxyProtocol>> {
+    let versions = match mode {
+        "off" => return Ok(None),
+        "v1" => Versions::V1,
+        "v2" => Versions::V2,
+        "auto" => Versions::Any,
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "proxy_protocol: {other:?} is not off, v1, v2 or auto"
+            )));
+        }
+    };
+    let trust = read_trust("proxy_allow_ips", allowed)?;
+    Ok(Some(ProxyProtocol { versions, trust }))
 }
 
 #[pymethods]
@@ -50,7 +73,12 @@ impl Options {
         forwarder_headers,
         secure_scheme_headers,
         forwarded_allow_ips,
+        proxy_protocol,
+        proxy_allow_ips,
         permit_unconventional_http_method,
+        permit_unconventional_http_version,
+        permit_obsolete_folding,
+        strip_header_spaces,
         casefold_http_method,
         body_memory,
         body_folder,
@@ -74,7 +102,12 @@ impl Options {
         forwarder_headers: Vec<String>,
         secure_scheme_headers: Vec<(String, String)>,
         forwarded_allow_ips: Vec<String>,
+        proxy_protocol: &str,
+        proxy_allow_ips: Vec<String>,
         permit_unconventional_http_method: bool,
+        permit_unconventional_http_version: bool,
+        permit_obsolete_folding: bool,
+        strip_header_spaces: bool,
         casefold_http_method: bool,
         body_memory: usize,
         body_folder: Option<PathBuf>,
@@ -116,12 +149,9 @@ impl Options {
                 .collect(),
             permit_unconventional_method: permit_unconventional_http_method,
             casefold_method: casefold_http_method,
-        };
-        let trust = if forwarded_allow_ips.iter().any(|entry| entry == "*") {
-            Trust::Everyone
-        } else {
-            let networks = forwarded_allow_ips.iter().map(|entry| network(entry));
-            Trust::Networks(networks.collect::<PyResult<_>>()?)
+            permit_unconventional_version: permit_unconventional_http_version,
+            permit_obsolete_folding,
+            strip_header_spaces,
         };
         let timeouts = Timeouts {
             head: seconds("MEINHELD_HEAD_TIMEOUT", head_timeout)?,
@@ -133,7 +163,8 @@ impl Options {
         Ok(Self {
             reactor: ReactorOptions {
                 policy,
-                trust,
+                trust: read_trust("forwarded_allow_ips", &forwarded_allow_ips)?,
+                proxy_protocol: read_proxy_protocol(proxy_protocol, &proxy_allow_ips)?,
                 body: BodyPolicy::Whole,
                 body_memory,
                 body_folder,

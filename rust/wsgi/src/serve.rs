@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use meinheld_protocol::Status;
 use meinheld_protocol::encode::{self, RequestTraits};
-use meinheld_protocol::{Head, Scheme, Status, Version};
-use meinheld_reactor::{Body, Peer, Progress, Record, Request};
+use meinheld_reactor::{Body, Progress, Record, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::body;
 use crate::environ::{Builder, Objects};
 use crate::exchange::{End, Exchange, Summary};
 use crate::face::Told;
+use crate::facts;
 use crate::failure::Failure;
-use crate::ffi::text;
 use crate::gateway::Gateway;
 use crate::input::Input;
 use crate::options::SERVER;
@@ -307,51 +307,11 @@ impl Service {
         if !self.gateway.face.wants_records() {
             return Ok(None);
         }
-        let facts = request_facts(py, request, input)?;
+        let facts = facts::of_request(py, request, input)?;
         let request = self.gateway.face.record(py, facts)?;
         Ok(request.map(|request| Records {
             request,
             started: Instant::now(),
         }))
     }
-}
-
-/// Arguments of `Face.record`: method, uri, path, query, version, headers, scheme, peer, body.
-fn request_facts<'py>(
-    py: Python<'py>,
-    request: &Request,
-    input: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyTuple>> {
-    let head: &Head = &request.head;
-    let version = match head.version() {
-        Version::Http10 => (1, 0),
-        Version::Http11 => (1, 1),
-    };
-    let headers = PyList::empty(py);
-    for field in head.fields() {
-        let name = text::latin1(py, &field.name.to_ascii_uppercase())?;
-        headers.append((name, text::latin1(py, field.value)?))?;
-    }
-    let scheme = match head.scheme() {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    let peer = match &request.peer {
-        Peer::Tcp(address) => (address.ip().to_string(), address.port())
-            .into_pyobject(py)?
-            .into_any(),
-        Peer::Unix(name) => text::latin1(py, name)?.into_any(),
-    };
-    (
-        text::latin1(py, head.method())?,
-        text::latin1(py, head.target())?,
-        text::latin1(py, head.path())?,
-        text::latin1(py, head.query())?,
-        version,
-        headers,
-        scheme,
-        peer,
-        input,
-    )
-        .into_pyobject(py)
 }

@@ -13,7 +13,6 @@ pub struct Request {
     pub target: Vec<u8>,
     pub path: Vec<u8>,
     pub query: Vec<u8>,
-    pub authority: Option<Vec<u8>>,
     pub version: Version,
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     pub scheme: Scheme,
@@ -32,7 +31,6 @@ impl Request {
             target: head.target().to_vec(),
             path: head.path().to_vec(),
             query: head.query().to_vec(),
-            authority: head.authority().map(<[u8]>::to_vec),
             version: head.version(),
             fields: head
                 .fields()

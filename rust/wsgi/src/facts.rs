@@ -1,0 +1,73 @@
+//! What hooks and loggers are told of a request.
+
+use std::net::SocketAddr;
+
+use meinheld_protocol::{Head, Scheme};
+use meinheld_reactor::proxy::Origin;
+use meinheld_reactor::{Peer, Request};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::ffi::text;
+
+/// Arguments of `Face.record`: method, uri, path, query, version, headers, scheme, peer, body,
+/// proxy.
+pub(crate) fn of_request<'py>(
+    py: Python<'py>,
+    request: &Request,
+    input: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let head: &Head = &request.head;
+    let version = (head.version().major(), head.version().minor());
+    let headers = PyList::empty(py);
+    for field in head.fields() {
+        let name = text::latin1(py, &field.name.to_ascii_uppercase())?;
+        headers.append((name, text::latin1(py, field.value)?))?;
+    }
+    let scheme = match head.scheme() {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let peer = match &request.peer {
+        Peer::Tcp(address) => (address.ip().to_string(), address.port())
+            .into_pyobject(py)?
+            .into_any(),
+        Peer::Unix(name) => text::latin1(py, name)?.into_any(),
+    };
+    (
+        text::latin1(py, head.method())?,
+        text::latin1(py, head.target())?,
+        text::latin1(py, head.path())?,
+        text::latin1(py, head.query())?,
+        version,
+        headers,
+        scheme,
+        peer,
+        input,
+        of_proxy(py, request)?,
+    )
+        .into_pyobject(py)
+}
+
+/// gunicorn's `proxy_protocol_info`; `None` without a PROXY header.
+fn of_proxy<'py>(py: Python<'py>, request: &Request) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let Some(origin) = request.origin.as_deref() else {
+        return Ok(None);
+    };
+    let (client, proxy) = match origin {
+        Origin::Relayed {
+            source,
+            destination,
+        } => (Some(source), Some(destination)),
+        Origin::Local | Origin::Unspecified | Origin::Unknown => (None, None),
+    };
+    let address = |end: Option<&SocketAddr>| end.map(|end| end.ip().to_string());
+    let port = |end: Option<&SocketAddr>| end.map(SocketAddr::port);
+    let facts = PyDict::new(py);
+    facts.set_item("proxy_protocol", origin.protocol())?;
+    facts.set_item("client_addr", address(client))?;
+    facts.set_item("client_port", port(client))?;
+    facts.set_item("proxy_addr", address(proxy))?;
+    facts.set_item("proxy_port", port(proxy))?;
+    Ok(Some(facts))
+}
