@@ -288,6 +288,7 @@ impl Reactor {
             index: index as u32,
             generation,
         };
+        self.settle_idle(id);
         self.set_deadline(id, self.options.timeouts.head);
         // The request has mostly come already: asking for it now saves a turn.
         self.read_ready(id, false);
