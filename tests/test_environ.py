@@ -264,6 +264,18 @@ def test_the_second_request_of_a_connection_sees_nothing_of_the_first(pair: Pair
     assert second == first
 
 
+@pytest.mark.parametrize("host", [b"Host: proxy.test\r\n", b""], ids=["Host", "no Host"])
+def test_the_authority_of_an_absolute_target_is_the_host(pair: Pair, host: bytes) -> None:
+    """RFC 9112 section 3.2.2; gunicorn leaves it to Host."""
+    version = b"HTTP/1.1" if host else b"HTTP/1.0"
+    with pair.ours.client() as client:
+        client.send(b"GET http://site.test:81/p " + version + b"\r\n" + host + b"\r\n")
+        seen = json.loads(client.response().body)
+    assert seen["HTTP_HOST"] == ["str", "'site.test:81'"]
+    assert seen["PATH_INFO"] == ["str", "'/p'"]
+    assert seen["RAW_URI"] == ["str", "'http://site.test:81/p'"]
+
+
 def test_each_request_has_an_environ_of_its_own() -> None:
     greedy = """
 def app(environ, start_response):

@@ -23,7 +23,7 @@ from harness import (
 )
 
 FILES = 64
-IDLE = 10_000
+MANY = 10_000
 
 
 def test_without_a_free_descriptor_the_worker_neither_dies_nor_spins() -> None:
@@ -89,38 +89,54 @@ def test_an_upload_that_fills_the_disk_is_refused_with_507(small_disk: Path) -> 
         assert os.listdir(small_disk) == []
 
 
-@pytest.mark.slow
-def test_ten_thousand_idle_connections_are_held_while_requests_are_served(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    needed = IDLE + 200
+@pytest.fixture
+def many_descriptors() -> Iterator[int]:
+    """Allows this process, and the servers it starts, room for ten thousand connections."""
+    needed = MANY + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         pytest.skip(f"RLIMIT_NOFILE is {hard}: {needed} descriptors are needed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    clients: list[Client] = []
-    try:
-        with Server.start(
-            "apps.echo:app", "--keep-alive", "600", "--worker-connections", str(needed)
-        ) as server:
-            pid = server.worker_pid()
-            assert server.get().status == 200
-            before = memory_kib(pid)
-            for number in range(IDLE):
-                clients.append(server.client())
-                assert clients[-1].request("GET", f"/{number}").status == 200
-            each = (memory_kib(pid) - before) * 1024 / IDLE
-            with capsys.disabled():
-                print(f"\n{IDLE} idle connections: {each:.0f} bytes of resident memory each")
-            with server.client() as client:
-                for number in range(1000):
-                    assert client.request("GET", f"/{number}").body == b"GET /%d\n" % number
-            for client in clients[:: IDLE // 100]:
+    yield needed
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "most"),
+    [
+        (b"", 2048),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-Half: ", 4096),
+        (request("POST", "/", {"Content-Length": "5000000"}, b"half"), 4096),
+        (request("POST", "/", {"Transfer-Encoding": "chunked"}, b"1\r\nx\r\nff"), 4096),
+    ],
+    ids=["idle", "half a head", "half a body", "half a chunk size"],
+)
+def test_ten_thousand_connections_are_held_while_requests_are_served(
+    capsys: pytest.CaptureFixture[str], many_descriptors: int, sent: bytes, most: int
+) -> None:
+    """Each has been served once, and then sends `sent`: it costs `most` octets at most."""
+    options = ("--keep-alive", "600", "--worker-connections", str(many_descriptors))
+    patient = {"MEINHELD_HEAD_TIMEOUT": "600", "MEINHELD_BODY_TIMEOUT": "600"}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server.start("apps.echo:app", *options, env=patient))
+        pid = server.worker_pid()
+        assert server.get().status == 200
+        before = memory_kib(pid)
+        clients: list[Client] = []
+        for number in range(MANY):
+            clients.append(stack.enter_context(server.client()))
+            assert clients[-1].request("GET", f"/{number}").status == 200
+            clients[-1].send(sent)
+        with server.client() as client:
+            for number in range(1000):
+                assert client.request("GET", f"/{number}").body == b"GET /%d\n" % number
+        each = (memory_kib(pid) - before) * 1024 / MANY
+        with capsys.disabled():
+            print(f"\n{MANY} connections with {sent[:20]!r}: {each:.0f} bytes of memory each")
+        assert each < most
+        assert all(client.is_quiet() for client in clients[: MANY // 20])
+        if not sent:
+            for client in clients[:: MANY // 100]:
                 assert client.request().status == 200
-            assert all(client.is_quiet() for client in clients[: IDLE // 20])
-            assert each < 8192
-            assert server.worker_pid() == pid
-    finally:
-        for client in clients:
-            client.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert server.worker_pid() == pid

@@ -103,10 +103,11 @@ impl Buffer {
         self.storage.len()
     }
 
-    /// Moves the data to storage of `capacity` octets, or of as many as there are if that is more, and gives the former
-    /// storage back.
-    pub fn move_to(&mut self, capacity: usize) -> Vec<u8> {
-        let mut storage = alloc::vec![0; capacity.max(self.len())];
+    /// Moves the data to other storage, which grows if it is too small, and gives the former storage back.
+    pub fn move_to(&mut self, mut storage: Vec<u8>) -> Vec<u8> {
+        if storage.len() < self.len() {
+            storage.resize(self.len(), 0);
+        }
         storage[..self.len()].copy_from_slice(self.as_slice());
         (self.start, self.end) = (0, self.len());
         mem::replace(&mut self.storage, storage)
@@ -171,10 +172,10 @@ mod tests {
         let mut buffer = Buffer::with_storage(vec![0; 16]);
         put(&mut buffer, b"abcdef");
         buffer.consume(2);
-        assert_eq!(buffer.move_to(8).len(), 16);
+        assert_eq!(buffer.move_to(vec![1; 8]).len(), 16);
         assert_eq!((buffer.as_slice(), buffer.capacity()), (&b"cdef"[..], 8));
         assert_eq!(put(&mut buffer, b"ghijkl"), 4);
-        assert_eq!(buffer.move_to(1).len(), 8);
+        assert_eq!(buffer.move_to(vec![1]).len(), 8);
         assert_eq!(buffer.as_slice(), b"cdefghij");
     }
 

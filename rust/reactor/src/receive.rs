@@ -2,7 +2,7 @@
 
 use std::io;
 
-use meinheld_protocol::{Awaits, Buffer, Framing, Head, Received, encode};
+use meinheld_protocol::{Awaits, Framing, Head, Received, encode};
 
 use crate::client::{Incoming, Interest, Phase};
 use crate::event::{ConnId, Event, Rejection, Request};
@@ -11,9 +11,9 @@ use crate::reactor::{BUFFER, BodyPolicy, Reactor};
 use crate::spool::{Body, Spool};
 use crate::transport::Read;
 
-/// Octets of the buffer in which the beginning of a head waits for the rest: ten thousand clients
-/// that send no more must not hold ten thousand full buffers.
-const BEGUN: usize = 1024;
+/// Octets that wait for more in a buffer of just that size: ten thousand clients that stop in the
+/// middle must not hold ten thousand full buffers.
+const WAITING: usize = 512;
 /// Octets received straight into a body at once.
 const BODY_READ: usize = 256 * 1024;
 /// Octets of a closed connection that are read and dropped, at most: gunicorn's bound.
@@ -134,11 +134,11 @@ impl Reactor {
     fn fill_buffer(&mut self, id: ConnId) -> io::Result<Read> {
         if self
             .client(id)
-            .is_some_and(|client| !client.input.has_storage())
+            .is_some_and(|client| client.input.capacity() <= WAITING)
         {
             let storage = self.lend_buffer();
             if let Some(client) = self.client(id) {
-                client.input = Buffer::with_storage(storage);
+                client.input.move_to(storage);
             }
         }
         let Some(client) = self.client(id) else {
@@ -213,12 +213,11 @@ impl Reactor {
         {
             return self.reject(id, Rejection::Spool(error));
         }
-        let awaited = client.protocol.awaits();
-        let begun = matches!(awaited, Awaits::Idle | Awaits::Head);
+        let waits = client.phase == Phase::Receiving && client.input.len() <= WAITING;
         if let Some(storage) = client.input.take_storage() {
             self.return_buffer(storage);
-        } else if begun && client.input.capacity() == BUFFER && client.input.len() <= BEGUN / 2 {
-            let storage = client.input.move_to(BEGUN);
+        } else if waits && client.input.capacity() == BUFFER {
+            let storage = client.input.move_to(vec![0; WAITING]);
             self.return_buffer(storage);
         }
         self.settle_idle(id);
