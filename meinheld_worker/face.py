@@ -31,9 +31,10 @@ class Face:
         self.record = access.Request if wanted else None
 
     @property
-    def alive(self) -> bool:
-        """Whether the worker is to go on; signal handlers change it."""
-        return bool(self._worker.alive)
+    def exiting(self) -> bool:
+        """Whether the handler of QUIT, INT or ABRT ends the process: its SystemExit may come out of
+        any Python code. One of the application's own is an error like any other."""
+        return self._worker.exiting
 
     def beat(self) -> bool:
         """Tell the arbiter that the loop turns; return whether to go on."""
@@ -105,6 +106,6 @@ class Face:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, SystemExit) and not self.alive:
+            if isinstance(error, SystemExit) and self.exiting:
                 raise
             self._log.exception("Exception in %s", where)

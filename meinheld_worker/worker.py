@@ -16,6 +16,7 @@ class MeinheldWorker(Worker):
     """Serves the application with the loop of ``meinheld_worker._core``."""
 
     loop: _core.Loop | None = None
+    exiting = False
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -70,8 +71,14 @@ class MeinheldWorker(Worker):
         if self.loop:
             self.loop.leave()
 
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """Leave at once on QUIT and INT, by a SystemExit wherever the process happens to be."""
+        self.exiting = True
+        super().handle_quit(sig, frame)
+
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
         """Name the request that hung before the arbiter's ABRT ends the worker."""
         for line in self.loop.in_flight() if self.loop else ():
             self.log.critical("Aborted while the application served %s", line)
+        self.exiting = True
         super().handle_abort(sig, frame)

@@ -178,6 +178,8 @@ def test_the_end_of_a_worker_is_told(number: signal.Signals) -> None:
 
 def test_child_exit_runs_in_the_master_for_a_worker_that_ended() -> None:
     with Server.start(APP, config=HOOKS) as server:
+        # Before a worker serves, its signal handlers are still the arbiter's.
+        server.get("/whole")
         os.kill(server.worker_pid(), signal.SIGTERM)
         server.wait_for_note("child_exit True")
 

@@ -280,6 +280,7 @@ impl Reactor {
             input: Buffer::new(),
             incoming: None,
             outbox: Outbox::default(),
+            unsent: 0,
             deadline: NEVER,
             scheduled: NEVER,
             idle: None,

@@ -96,6 +96,7 @@ impl Reactor {
             Ok(taken) if !client.outbox.is_empty() => {
                 if taken > 0 || client.deadline == NEVER {
                     // The client's time begins now, not when the caller's turn began.
+                    client.unsent = sys::unsent(&client.transport);
                     self.clock.advance();
                     self.credit(id, taken, send);
                 }
@@ -157,6 +158,7 @@ impl Reactor {
             self.answered(id, keep);
         } else {
             client.phase = Phase::Flushing { keep };
+            client.unsent = sys::unsent(&client.transport);
             self.set_deadline(id, send);
             self.update_interest(id);
         }

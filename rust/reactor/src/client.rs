@@ -80,6 +80,8 @@ pub(crate) struct Client {
     pub(crate) input: Buffer,
     pub(crate) incoming: Option<Box<Incoming>>,
     pub(crate) outbox: Outbox,
+    /// Octets in the kernel that the client had not taken when its progress was last looked at.
+    pub(crate) unsent: u64,
     /// When patience ends, or `NEVER`.
     pub(crate) deadline: Tick,
     /// The earliest timer that was set for this connection, or `NEVER`.

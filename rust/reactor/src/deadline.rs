@@ -8,6 +8,7 @@ use crate::client::{NEVER, Phase};
 use crate::clock::Tick;
 use crate::event::{ConnId, Event, Rejection};
 use crate::reactor::Reactor;
+use crate::sys;
 use crate::timers::TimerKey;
 
 /// Octets a second, on average, below which a body or an answer is given up once the patience for
@@ -106,6 +107,26 @@ impl Reactor {
         }
     }
 
+    /// A client that reads slowly makes no room in a large send buffer for a long time, but what is
+    /// in the buffer becomes less.
+    fn give_up_reader(&mut self, id: ConnId) {
+        let send = self.options.timeouts.send;
+        let Some(client) = self.client(id) else {
+            return;
+        };
+        let unsent = sys::unsent(&client.transport);
+        let taken = client.unsent.saturating_sub(unsent);
+        client.unsent = unsent;
+        if taken > 0 {
+            self.credit(id, taken, send);
+        }
+        let now = self.clock.now();
+        if self.client(id).is_some_and(|client| client.deadline <= now) {
+            // It must not believe that this was all.
+            self.vanish(id, true);
+        }
+    }
+
     fn give_up(&mut self, id: ConnId) {
         let Some(client) = self.client(id) else {
             return;
@@ -117,8 +138,7 @@ impl Reactor {
             (Phase::Receiving, Awaits::Idle) => self.retire(id),
             (Phase::Receiving, Awaits::Head) => self.reject(id, Rejection::Timeout("head")),
             (Phase::Receiving, Awaits::Body) => self.reject(id, Rejection::Timeout("body")),
-            // The client takes no more of its answer: it must not believe that this was all.
-            (Phase::Answering | Phase::Flushing { .. }, _) => self.vanish(id, true),
+            (Phase::Answering | Phase::Flushing { .. }, _) => self.give_up_reader(id),
             (Phase::Lingering { .. }, _) | (Phase::Receiving, Awaits::Nothing) => {
                 self.drop_client(id);
             }

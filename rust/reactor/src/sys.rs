@@ -1,5 +1,5 @@
 //! All the `unsafe` of this floor: registering descriptors with the
-//! poller, receiving into spare memory, and watching forks.
+//! poller, receiving into spare memory, asking for what is unsent, and watching forks.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -38,6 +38,18 @@ pub(crate) fn receive_append(
     // they are within its capacity.
     unsafe { out.set_len(out.len() + received) };
     Ok(received)
+}
+
+/// Octets of a connection that the kernel has taken, and the client has not; 0 where it does not
+/// tell (ioctl_tcp(2), `SIOCOUTQ`).
+pub(crate) fn unsent(socket: impl AsFd) -> u64 {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and TIOCOUTQ, which is SIOCOUTQ, writes one int.
+    let done = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    match done {
+        0 => u64::try_from(count).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// What a body that outgrows its memory is given first, in octets.

@@ -48,12 +48,12 @@ impl Face {
         self.beat.call0(py)?.extract(py)
     }
 
-    /// Whether the worker is meant to go on, as a signal handler leaves it.
-    fn alive(&self, py: Python<'_>) -> bool {
+    /// Whether a signal handler has begun to end the process.
+    fn exiting(&self, py: Python<'_>) -> bool {
         self.object
-            .getattr(py, "alive")
-            .and_then(|alive| alive.extract(py))
-            .unwrap_or(true)
+            .getattr(py, "exiting")
+            .and_then(|exiting| exiting.extract(py))
+            .unwrap_or(false)
     }
 
     /// Whether anybody looks at requests and responses: a hook or an access log.
@@ -143,7 +143,7 @@ impl Face {
     /// Whether `error` is a signal handler's `SystemExit`, raised wherever Python code happened to
     /// run. A `SystemExit` of the application's own is an error like any other.
     pub(crate) fn ends_worker(&self, py: Python<'_>, error: &PyErr) -> bool {
-        error.is_instance_of::<PySystemExit>(py) && !self.alive(py)
+        error.is_instance_of::<PySystemExit>(py) && self.exiting(py)
     }
 
     /// A child that the application forked has come back out of it.
