@@ -17,6 +17,11 @@ CARGO ?= cargo
 CARGO_TEST ?= test --workspace --locked
 PYTEST ?= $(abspath $(BIN))/pytest
 PYTEST_ARGS ?=
+FUZZ_TARGETS ?= head chunked_body proxy_header connection
+FUZZ_SECONDS ?= 600
+FUZZ_SANITIZER ?= address
+FUZZ_RUNS ?= 20000
+FUZZ_ARGS ?= -max_len=20000 -print_final_stats=1
 
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
@@ -29,12 +34,14 @@ SOURCES := $(shell find rust meinheld meinheld_worker -type f \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-worker test-integration check-wheel lint format clean
+.PHONY: help run build test test-rust test-worker test-integration check-wheel lint format clean \
+	fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run     serve examples/ on http://127.0.0.1:$(PORT) with the release build"
 	@echo "make test    all tests: Rust, tests/, integration/"
+	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); make fuzz-smoke: a few seconds each"
 	@echo "make lint    rustfmt, clippy, ruff, mypy"
 	@echo "make format  let rustfmt and ruff rewrite what lint would complain about"
 	@echo "make clean   remove what the others made"
@@ -72,6 +79,25 @@ test-worker: $(INSTALLED)
 test-integration: $(INSTALLED)
 	$(PYTEST) integration $(PYTEST_ARGS)
 
+fuzz-seed:
+	$(PYTHON) fuzz/seed.py
+	mkdir -p $(FUZZ_TARGETS:%=fuzz/artifacts/%) $(FUZZ_TARGETS:%=fuzz/found/%)
+
+# For long runs, on what earlier ones have learned. RUSTC_BOOTSTRAP lets the stable compiler have its sanitizers.
+fuzz: $(FUZZ_TARGETS:%=fuzz-%)
+$(FUZZ_TARGETS:%=fuzz-%): fuzz-%: fuzz-seed
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer $(FUZZ_SANITIZER) --target-dir fuzz/target/sanitized $* \
+		fuzz/corpus/$* fuzz/found/$* -- $(FUZZ_ARGS) -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS)
+
+# For every change: without cargo-fuzz, whose other flags are in fuzz/.cargo/config.toml. The seed is fixed and what
+# is learned is thrown away: libFuzzer still looks at its clock, but what it finds fails every time.
+fuzz-smoke: $(FUZZ_TARGETS:%=fuzz-smoke-%)
+$(FUZZ_TARGETS:%=fuzz-smoke-%): fuzz-smoke-%: fuzz-seed
+	rm -rf fuzz/target/learned/$* && mkdir -p fuzz/target/learned/$*
+	cd fuzz && $(CARGO) run --quiet --release --locked --bin $* -- \
+		$(FUZZ_ARGS) -dict=http.dict -runs=$(FUZZ_RUNS) -seed=1 -verbosity=0 \
+		-artifact_prefix=artifacts/$*/ target/learned/$* corpus/$* found/$*
+
 # What users get: both packages, the stubs, and httparse with its SIMD.
 check-wheel: $(INSTALLED)
 	$(BIN)/python .ci/check_wheel.py $(WHEELS)/*.whl
@@ -88,14 +114,16 @@ lint: $(INSTALLED)
 	$(BIN)/stubtest meinheld_worker._core --allowlist .ci/stubtest-allowlist --mypy-config-file pyproject.toml
 	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests
 	MYPYPATH=tests:integration $(BIN)/mypy --explicit-package-bases integration conftest.py
-	$(BIN)/mypy examples .ci
+	$(BIN)/mypy examples .ci fuzz/seed.py
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --release --locked -- --deny warnings
 
 format: $(DEPENDENCIES)
 	$(CARGO) fmt --all
+	cd fuzz && $(CARGO) fmt
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
 	$(CARGO) clean
-	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache fuzz/target fuzz/corpus fuzz/artifacts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

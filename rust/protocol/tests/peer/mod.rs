@@ -25,7 +25,7 @@ pub struct Request {
 }
 
 impl Request {
-    fn new(head: &Head, continue_due: bool) -> Self {
+    pub fn new(head: &Head, continue_due: bool) -> Self {
         Self {
             method: head.method().to_vec(),
             target: head.target().to_vec(),
