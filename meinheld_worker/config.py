@@ -70,6 +70,13 @@ def warnings(cfg: Any) -> Iterator[str]:
             "reuse_port: each worker listens on a socket of its own, so connections that wait on "
             "a worker that leaves are reset. Reloads lose no request without it."
         )
+    for setting in ("forwarder_headers", "secure_scheme_headers"):
+        for name in getattr(cfg, setting):
+            if not _matches(name):
+                yield (
+                    f"{setting}: {name!r} never matches, because names are compared in upper case. "
+                    f"Write {name.upper()!r}."
+                )
     needed = cfg.worker_connections + SPARE_DESCRIPTORS
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -102,8 +109,8 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         limit_request_field_size=cfg.limit_request_field_size or DEFAULT_MAX_HEADERFIELD_SIZE,
         max_body=_max_body(os.environ),
         header_map=cfg.header_map,
-        forwarder_headers=list(cfg.forwarder_headers),
-        secure_scheme_headers=list(cfg.secure_scheme_headers.items()),
+        forwarder_headers=[name for name in cfg.forwarder_headers if _matches(name)],
+        secure_scheme_headers=[(n, v) for n, v in cfg.secure_scheme_headers.items() if _matches(n)],
         forwarded_allow_ips=_peers(cfg.forwarded_allow_ips, cfg.forwarded_allow_networks()),
         proxy_protocol=cfg.proxy_protocol,
         proxy_allow_ips=_peers(cfg.proxy_allow_ips, cfg.proxy_allow_networks()),
@@ -124,6 +131,11 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         sendfile=cfg.sendfile is not False,
         script_name=os.environ.get("SCRIPT_NAME", ""),
     )
+
+
+def _matches(name: str) -> bool:
+    """Whether gunicorn, which compares names in upper case, would ever find this one."""
+    return name == name.upper()
 
 
 def _peers(allowed: list[str], networks: Iterable[Any]) -> list[str]:

@@ -42,6 +42,8 @@ class Face:
         with contextlib.suppress(BlockingIOError):
             os.read(worker.PIPE[0], 4096)
         worker.notify()
+        if worker.reopens_logs:
+            worker.reopen_logs()
         if worker.alive and worker.ppid != os.getppid():
             self._log.info("Parent changed, shutting down: %s", worker)
             worker.alive = False

@@ -5,10 +5,10 @@
 
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::grammar::{has_control, is_control, is_tchar, skip_ows};
+use crate::grammar::{is_control, is_tchar, skip_ows};
 use crate::limits::{Limits, Policy};
-use crate::parse::field_line;
 use crate::scan::line_end;
+use crate::trailer::Trailer;
 use memchr::memchr;
 
 /// Longest chunk size line in octets, without its CRLF. Sixteen digits are a size; the rest is room for extensions
@@ -38,7 +38,7 @@ enum Position {
     /// In the CRLF behind the data of a chunk.
     DataEnd,
     /// In the trailer section.
-    Trailer { scanned: usize, fields: u32 },
+    Trailer(Trailer),
 }
 
 /// A chunked body that is being received.
@@ -77,10 +77,7 @@ impl Chunked {
                     input.consume(end + 2);
                     self.announce(size, extension, limits)?;
                     self.position = match size {
-                        0 => Position::Trailer {
-                            scanned: 0,
-                            fields: 0,
-                        },
+                        0 => Position::Trailer(Trailer::default()),
                         left => Position::Data { left },
                     };
                 }
@@ -109,34 +106,11 @@ impl Chunked {
                     }
                     [first, ..] => return Err(Error::ChunkEnd([*first][..].into())),
                 },
-                Position::Trailer { scanned, fields } => {
-                    match input.as_slice().first() {
-                        Some(b' ' | b'\t') if !policy.permit_obsolete_folding || *fields == 0 => {
-                            return Err(Error::ObsoleteFolding);
-                        }
-                        Some(b'\r' | b'\n') | None => {}
-                        Some(_) if *fields as usize >= limits.fields => {
-                            return Err(Error::TooManyFields(limits.fields));
-                        }
-                        Some(_) => {}
-                    }
-                    let longest = limits.field_size.saturating_sub(2);
-                    let end = line_end(input.as_slice(), 0, scanned, longest).map_err(|fault| {
-                        fault.or_too_long(Error::FieldTooLarge(limits.field_size))
-                    })?;
-                    let Some(end) = end else {
-                        return Ok(Decoded::NeedMore);
-                    };
-                    // A trailer is checked and dropped: merging it into the fields of the head is never safe.
-                    if end > 0 {
-                        check_trailer(policy, &input.as_slice()[..end])?;
-                    }
-                    input.consume(end + 2);
-                    if end == 0 {
-                        return Ok(Decoded::End);
-                    }
-                    *fields = fields.saturating_add(1);
-                    *scanned = 0;
+                Position::Trailer(trailer) => {
+                    return Ok(match trailer.decode(policy, input)? {
+                        true => Decoded::End,
+                        false => Decoded::NeedMore,
+                    });
                 }
             }
         }
@@ -232,31 +206,6 @@ fn skip_quoted(mut rest: &[u8]) -> Option<&[u8]> {
             _ => return None,
         };
     }
-}
-
-fn check_trailer(policy: &Policy, line: &[u8]) -> Result<(), Error> {
-    const FORBIDDEN: [&[u8]; 6] = [
-        b"host",
-        b"content-length",
-        b"transfer-encoding",
-        b"trailer",
-        b"authorization",
-        b"te",
-    ];
-    if let [b' ' | b'\t', ..] = line {
-        return match has_control(line) {
-            true => Err(Error::FieldValue(line.into())),
-            false => Ok(()),
-        };
-    }
-    let (name, _) = field_line(line, policy.strip_header_spaces)?;
-    if FORBIDDEN
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known))
-    {
-        return Err(Error::ForbiddenTrailer(name.into()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -415,29 +364,6 @@ mod tests {
             )
             .is_ok()
         );
-    }
-
-    #[test]
-    fn a_trailer_is_read_by_the_permissive_settings_too() {
-        let policy = Policy {
-            permit_obsolete_folding: true,
-            strip_header_spaces: true,
-            ..Policy::default()
-        };
-        let body = |trailer: &str| alloc::format!("0\r\n{trailer}\r\ntail").into_bytes();
-        for trailer in ["A : 1\r\n", "A: 1\r\n 2\r\n\t3\r\n"] {
-            for piece in [1, 100] {
-                assert!(decode_under(&policy, &body(trailer), piece).is_ok());
-                assert!(decode(&body(trailer), piece, &Limits::default()).is_err());
-            }
-        }
-        for (trailer, error) in [
-            (" A: 1\r\n", Error::ObsoleteFolding),
-            ("A: 1\r\n \x01\r\n", Error::FieldValue(b" \x01"[..].into())),
-            ("Host : 1\r\n", Error::ForbiddenTrailer(b"Host"[..].into())),
-        ] {
-            assert_eq!(decode_under(&policy, &body(trailer), 100), Err(error));
-        }
     }
 
     #[test]

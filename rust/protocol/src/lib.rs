@@ -27,6 +27,7 @@ mod parse;
 mod scan;
 mod state;
 mod target;
+mod trailer;
 
 pub use buffer::Buffer;
 pub use connection::{Awaits, Connection, Received};

@@ -108,16 +108,20 @@ fn is_scheme(octets: &[u8]) -> bool {
         && rest.iter().all(|o| o.is_ascii_alphanumeric() || matches!(o, b'+' | b'-' | b'.')))
 }
 
-/// A host, not empty, perhaps with a port; brackets are balanced and hold an IP literal (RFC 3986 section 3.2.2).
+/// A host, not empty, perhaps with a port: no userinfo (RFC 3986 section 3.2.2, RFC 9110 section 4.2.4).
 pub(crate) fn is_authority(authority: &[u8]) -> bool {
-    let (after_host, empty_host) = match authority {
-        [b'[', rest @ ..] => match memchr(b']', rest) {
-            Some(end) if is_ip_literal(&rest[..end]) => (&rest[end + 1..], false),
-            _ => return false,
-        },
+    let (host_fits, after_host) = match authority {
+        [b'[', rest @ ..] => {
+            let end = memchr(b']', rest).unwrap_or(0);
+            (
+                is_ip_literal(&rest[..end]),
+                &rest[(end + 1).min(rest.len())..],
+            )
+        }
         _ => {
-            let colon = memchr(b':', authority).unwrap_or(authority.len());
-            (&authority[colon..], colon == 0)
+            let (host, after) =
+                authority.split_at(memchr(b':', authority).unwrap_or(authority.len()));
+            (!host.is_empty() && is_reg_name(host), after)
         }
     };
     let port_fits = match after_host {
@@ -125,18 +129,32 @@ pub(crate) fn is_authority(authority: &[u8]) -> bool {
         [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    !empty_host && port_fits && !has_delimiter(authority)
+    host_fits && port_fits
 }
 
-/// Whether Host can be an authority (RFC 9112 section 3.2): it may be empty, and nothing in it may end one.
+/// Whether a value can be that of Host (RFC 9112 section 3.2): an authority, or nothing.
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    !has_delimiter(value)
+    value.is_empty() || is_authority(value)
 }
 
-fn has_delimiter(octets: &[u8]) -> bool {
-    octets
-        .iter()
-        .any(|o| matches!(o, b' ' | b'\t' | b'/' | b'?' | b'#' | b'@' | b'\\'))
+/// `*( unreserved / pct-encoded / sub-delims )`.
+fn is_reg_name(mut rest: &[u8]) -> bool {
+    loop {
+        rest = match rest {
+            [] => return true,
+            [b'%', high, low, after @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                after
+            }
+            [octet, after @ ..]
+                if octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(octet) =>
+            {
+                after
+            }
+            _ => return false,
+        };
+    }
 }
 
 fn is_ip_literal(octets: &[u8]) -> bool {

@@ -131,17 +131,39 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        match (client.phase, client.protocol.awaits()) {
-            (Phase::Receiving, Awaits::Idle) if client.is_introducing() => {
-                self.reject(id, Rejection::Timeout("head"));
-            }
-            (Phase::Receiving, Awaits::Idle) => self.retire(id),
-            (Phase::Receiving, Awaits::Head) => self.reject(id, Rejection::Timeout("head")),
-            (Phase::Receiving, Awaits::Body) => self.reject(id, Rejection::Timeout("body")),
-            (Phase::Answering | Phase::Flushing { .. }, _) => self.give_up_reader(id),
-            (Phase::Lingering { .. }, _) | (Phase::Receiving, Awaits::Nothing) => {
-                self.drop_client(id);
+        match client.phase {
+            Phase::Receiving if client.is_idle() => self.retire(id),
+            Phase::Receiving => self.give_up_sender(id),
+            Phase::Answering | Phase::Flushing { .. } => self.give_up_reader(id),
+            Phase::Lingering { .. } => self.drop_client(id),
+        }
+    }
+
+    /// What lies in the kernel came in time: a worker that stood still, or was busy, has not read
+    /// it yet.
+    fn give_up_sender(&mut self, id: ConnId) {
+        while self.is_late(id) {
+            let held = self.client(id).map(|client| client.input.len());
+            self.read_ready(id, false);
+            if held == self.client(id).map(|client| client.input.len()) {
+                break;
             }
         }
+        if self.is_late(id)
+            && let Some(client) = self.client(id)
+        {
+            let what = match client.protocol.awaits() {
+                Awaits::Body => "body",
+                _ => "head",
+            };
+            self.reject(id, Rejection::Timeout(what));
+        }
+    }
+
+    /// Whether the time for what a client is sending is over.
+    fn is_late(&mut self, id: ConnId) -> bool {
+        let now = self.clock.now();
+        self.client(id)
+            .is_some_and(|client| client.phase == Phase::Receiving && client.deadline <= now)
     }
 }

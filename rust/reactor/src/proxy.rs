@@ -137,6 +137,12 @@ pub fn read(octets: &[u8], accepted: Versions) -> Result<Preface, Fault> {
     }
 }
 
+/// Whether a header has begun, however much of it is missing.
+fn has_begun(octets: &[u8], accepted: Versions) -> bool {
+    (accepted != Versions::V2 && octets.starts_with(LINE_PREFIX))
+        || (accepted != Versions::V1 && octets.starts_with(ppp::v2::PROTOCOL_PREFIX))
+}
+
 fn read_line(octets: &[u8]) -> Result<Preface, Fault> {
     let window = &octets[..octets.len().min(LONGEST_LINE)];
     let end = window
@@ -244,13 +250,12 @@ impl Reactor {
         if !matches!(client.proxying, Proxying::Awaited) || client.input.is_empty() {
             return true;
         }
-        let preface = read(client.input.as_slice(), settings.versions);
-        let sent = matches!(preface, Ok(Preface::Header { .. }) | Err(_));
-        if sent && !settings.trust.holds(&client.peer) {
+        let octets = client.input.as_slice();
+        if has_begun(octets, settings.versions) && !settings.trust.holds(&client.peer) {
             self.reject(id, Rejection::Proxy(Fault::Forbidden));
             return false;
         }
-        match preface {
+        match read(octets, settings.versions) {
             Ok(Preface::Incomplete) => return false,
             Ok(Preface::Absent) => client.proxying = Proxying::Direct,
             Ok(Preface::Header { length, origin }) => {

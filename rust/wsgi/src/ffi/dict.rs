@@ -10,6 +10,7 @@ pub(crate) fn insert_new<'py>(
     key: &Bound<'py, PyString>,
     value: &Bound<'py, PyString>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let before = dict.len();
     // SAFETY: all three are live objects of the right types; the result is a borrowed reference
     // into the dictionary (or null with an exception set), which is made an owned one at once,
     // before anything can change the dictionary.
@@ -17,9 +18,6 @@ pub(crate) fn insert_new<'py>(
         let found = ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr());
         Bound::from_borrowed_ptr_or_err(dict.py(), found)?
     };
-    Ok(if present.is(value) {
-        None
-    } else {
-        Some(present)
-    })
+    // Not by identity: the interpreter has one object for all equal strings of up to one octet.
+    Ok((dict.len() == before).then_some(present))
 }
