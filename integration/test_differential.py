@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
-from differential_corpus import Case
-from differential_exchange import APP, Answer, Outcome, differing, exchange
-from differential_rules import RULES, Difference, Rule
-from differential_settings import GROUPS, Group
+from differential.corpus import Case
+from differential.exchange import APP, Answer, Outcome, differing, exchange
+from differential.rules import RULES, Difference, Rule
+from differential.settings import GROUPS, Group
 from harness import OURS, WORKER, Server
 
 pytestmark = pytest.mark.skipif(not OURS, reason="compares our worker with gunicorn's")

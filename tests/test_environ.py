@@ -264,6 +264,14 @@ def test_the_second_request_of_a_connection_sees_nothing_of_the_first(pair: Pair
     assert second == first
 
 
+@pytest.mark.parametrize("value", ["", "a", "ab"])
+def test_a_repeated_field_is_joined_even_if_its_values_are_equal(pair: Pair, value: str) -> None:
+    """Strings of up to one octet are one object to the interpreter, however often they are made."""
+    wire = f"GET / HTTP/1.1\r\nHost: a\r\nX-A: {value}\r\nX-A: {value}\r\n\r\n".encode()
+    theirs, ours = pair.environs(wire)
+    assert theirs["HTTP_X_A"] == ours["HTTP_X_A"] == ["str", repr(f"{value},{value}")]
+
+
 @pytest.mark.parametrize("host", [b"Host: proxy.test\r\n", b""], ids=["Host", "no Host"])
 def test_the_authority_of_an_absolute_target_is_the_host(pair: Pair, host: bytes) -> None:
     """RFC 9112 section 3.2.2; gunicorn leaves it to Host."""

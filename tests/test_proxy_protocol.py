@@ -199,6 +199,15 @@ def test_a_peer_that_is_not_allowed_is_answered_403(header: bytes) -> None:
             assert seen(client) == own(client)
 
 
+@pytest.mark.parametrize("part", [LINE[:6], SIGNATURE, IPV4[:20]])
+def test_it_is_not_waited_for_the_rest_of_a_header_that_is_not_allowed(part: bytes) -> None:
+    args = ("--proxy-protocol", "auto", "--proxy-allow-from", "192.0.2.1")
+    with Server.start(APP, *args) as server, server.client() as client:
+        client.send(part)
+        assert client.response().status == 403
+        assert client.is_closed_by_peer()
+
+
 def test_a_network_or_everybody_can_be_allowed() -> None:
     for allowed in ("127.0.0.0/8", "*"):
         args = ("--proxy-protocol", "auto", "--proxy-allow-from", allowed)

@@ -1,7 +1,7 @@
 //! A decoder of the chunked coding that shares nothing with the product's: from one slice, from front to back.
 
 use crate::naive_head::{is_control, is_token, trim, trim_end};
-use meinheld_protocol::Policy;
+use meinheld_protocol::{HeaderMap, Policy};
 
 /// Longest chunk size line in octets, without its CRLF.
 const LONGEST_SIZE_LINE: usize = 4096;
@@ -9,9 +9,12 @@ const LONGEST_SIZE_LINE: usize = 4096;
 /// Octets of extensions that a body may have beyond those of data.
 const SPARE_EXTENSIONS: u128 = 16 * 1024;
 
-const FORBIDDEN: [&str; 6] = [
+const FORBIDDEN: [&str; 9] = [
     "host",
     "content-length",
+    "content-type",
+    "content-encoding",
+    "content-range",
     "transfer-encoding",
     "trailer",
     "authorization",
@@ -68,7 +71,9 @@ fn decode_into(policy: &Policy, wire: &[u8], data: &mut Vec<u8>) -> Result<usize
             }
         }
     }
-    for fields in 0.. {
+    let (mut fields, mut field) = (0, 0);
+    loop {
+        let folded = matches!(wire.get(at), Some(b' ' | b'\t'));
         match wire.get(at) {
             Some(b' ' | b'\t') if fields == 0 || !policy.permit_obsolete_folding => {
                 return Err(Verdict::Refused(400));
@@ -77,7 +82,11 @@ fn decode_into(policy: &Policy, wire: &[u8], data: &mut Vec<u8>) -> Result<usize
             Some(_) if fields == limits.fields => return Err(Verdict::Refused(431)),
             Some(_) => {}
         }
-        let longest = limits.field_size.saturating_sub(2);
+        // A folded field is bounded with all of its lines, and counted once.
+        if !folded {
+            field = 0;
+        }
+        let longest = limits.field_size.saturating_sub(field + 2);
         let trailer = line(wire, &mut at, longest, 431)?;
         if trailer.is_empty() {
             break;
@@ -85,6 +94,8 @@ fn decode_into(policy: &Policy, wire: &[u8], data: &mut Vec<u8>) -> Result<usize
         if !is_trailer(policy, trailer) {
             return Err(Verdict::Refused(400));
         }
+        field += trailer.len() + 2;
+        fields += usize::from(!folded);
     }
     Ok(at)
 }
@@ -190,6 +201,7 @@ fn is_trailer(policy: &Policy, line: &[u8]) -> bool {
         name = trim_end(name);
     }
     is_token(name)
+        && (policy.header_map != HeaderMap::Refuse || !name.contains(&b'_'))
         && !value.iter().any(is_control)
         && !FORBIDDEN
             .iter()

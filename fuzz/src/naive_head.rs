@@ -114,10 +114,7 @@ fn read_lines(policy: &Policy, trusted: bool, lines: &[&[u8]]) -> Result<Reading
     let hosts = all("host");
     must(hosts.len() <= 1, "repeated Host")?;
     must(!hosts.is_empty() || version < (1, 1), "missing Host")?;
-    must(
-        !hosts.concat().iter().any(|o| b" \t/?#@\\".contains(o)),
-        "Host octets",
-    )?;
+    must(hosts.iter().all(|host| is_host(host)), "Host")?;
     must(all("content-type").len() <= 1, "repeated Content-Type")?;
     must(
         all("expect")
@@ -171,6 +168,7 @@ fn read_lines(policy: &Policy, trusted: bool, lines: &[&[u8]]) -> Result<Reading
 
     // RFC 9112 section 3.2.2: the authority of the absolute form stands in for Host.
     if let Some(authority) = authority(method, target, policy.casefold_method) {
+        must(!authority.is_empty() && is_host(&authority), "authority")?;
         match fields
             .iter_mut()
             .find(|(name, _)| name.eq_ignore_ascii_case(b"host"))
@@ -216,6 +214,41 @@ fn unfold(policy: &Policy, lines: &[&[u8]]) -> Result<Vec<(usize, Vec<u8>)>, &'s
 
 fn is_connect(method: &[u8], casefold: bool) -> bool {
     method == b"CONNECT" || casefold && method.eq_ignore_ascii_case(b"CONNECT")
+}
+
+/// Nothing, or `uri-host [ ":" port ]` (RFC 9112 section 3.2, RFC 3986 section 3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let is_port = |port: &str| port.chars().all(|c| c.is_ascii_digit());
+    if let Some((inner, after)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let address = inner.split('%').next().unwrap_or(inner);
+        let future = inner
+            .strip_prefix(['v', 'V'])
+            .and_then(|rest| rest.split_once('.'));
+        let literal = address.parse::<std::net::Ipv6Addr>().is_ok()
+            || future.is_some_and(|(version, name)| {
+                !version.is_empty()
+                    && !name.is_empty()
+                    && version.chars().all(|c| c.is_ascii_hexdigit())
+            });
+        return literal && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
+    }
+    let (host, port) = text.split_once(':').unwrap_or((text, ""));
+    let mut parts = host.split('%');
+    let plain = |part: &str| {
+        part.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(c))
+    };
+    parts.next().is_some_and(plain)
+        && parts.all(|part| {
+            part.len() >= 2 && part.is_char_boundary(2) && plain(part) && {
+                part[..2].chars().all(|c| c.is_ascii_hexdigit())
+            }
+        })
+        && is_port(port)
+        && (!host.is_empty() || text.is_empty())
 }
 
 /// The authority of a target in absolute form.

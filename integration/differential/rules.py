@@ -1,6 +1,6 @@
 """Where this worker differs from gunicorn's `gthread` on purpose: every rule, and why.
 
-A rule excuses one part of an outcome (see `differential_exchange.differing`), and only where its
+A rule excuses one part of an outcome (see `differential.exchange.differing`), and only where its
 predicate finds in the octets what the rule is about.
 """
 
@@ -15,8 +15,8 @@ from ipaddress import IPv6Address
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from differential_exchange import TAIL, Outcome
-from differential_message import SIGNATURE, Message
+from differential.exchange import TAIL, Outcome
+from differential.message import SIGNATURE, Message
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,13 @@ def octets_above_0x7f_in_the_target_are_served(d: Difference) -> bool:
     return seen.get("RAW_URI") == target.decode("latin-1") and seen["PATH_INFO"] == path
 
 
+# RFC 3986 3.2.2: an address in brackets, or unreserved, sub-delims and percent-encoded octets.
+HOST = rb"(\[[0-9a-zA-Z.:%]+\]|([A-Za-z0-9._~!$&'()*+,;=-]|%[0-9a-fA-F]{2})+)"
+LEGAL_HOST = re.compile(rb"(" + HOST + rb"(:\d*)?)?")
 LEGAL_TARGET = re.compile(
-    rb"/[^\0-\x20\x7f]*"
-    rb"|(?i:[a-z][a-z0-9+.-]*)://(\[[0-9a-fA-Fv.:%]+\]|[^\0-\x20\x7f/?#@\\:\[\]]+)(:\d*)?([/?#].*)?"
+    rb"/[^\0-\x20\x7f]*|(?i:[a-z][a-z0-9+.-]*)://" + HOST + rb"(:\d*)?([/?#].*)?"
 )
-LEGAL_AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^\0-\x20\x7f/?#@\\:\[\]]+):\d{1,5}")
+LEGAL_AUTHORITY = re.compile(HOST + rb":\d{1,5}")
 
 
 @rule(
@@ -136,8 +138,10 @@ def http_1_1_needs_a_host(d: Difference) -> bool:
 
 @rule("status", "RFC 9112 3.2: an invalid Host is answered with 400; gunicorn hands it on")
 def host_is_an_authority(d: Difference) -> bool:
-    illegal = re.compile(rb"[^!$&'()*+,;=\-._~%:\[\]0-9A-Za-z]")
-    return d.ours.status == 400 and any(illegal.search(host) for host in d.message.all(b"host"))
+    return d.ours.status == 400 and any(
+        not (LEGAL_HOST.fullmatch(host) and brackets_hold_an_address(host))
+        for host in d.message.all(b"host")
+    )
 
 
 @rule("HTTP_HOST", "RFC 9112 3.2.2: the authority of a target in absolute form overrides Host")
@@ -240,6 +244,16 @@ def chunk_extensions_do_not_outweigh_the_data(d: Difference) -> bool:
 def chunks_have_less_than_2_to_the_64_octets(d: Difference) -> bool:
     sizes = re.findall(rb"(?:^|\r\n)([0-9a-fA-F]{1,16})(?=\r\n)", d.message.body)
     return d.statuses == (0, 413) and sum(int(size, 16) for size in sizes) >= 1 << 64
+
+
+@rule("status", "RFC 9110 6.5.1: no trailer says what the content is; gunicorn takes one of each")
+def trailers_do_not_describe_the_content(d: Difference) -> bool:
+    trailer = re.compile(rb"(?i)\r\nContent-(Type|Encoding|Range)[ \t]*:")
+    return (
+        d.statuses == (200, 400)
+        and d.message.codings == [b"chunked"]
+        and trailer.search(d.message.body) is not None
+    )
 
 
 # The connection

@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 
-from differential_corpus import HOST, Case, Family, varied
+from differential.corpus import HOST, Case, Family, varied
 
 PATHS = (
     *(b"/app/x?q", b"/app", b"/app/", b"/", b"/other", b"/%61pp/x", b"//app/x", b"/application"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from differential_corpus import HOST, LINE_ENDS, Case, varied
+from differential.corpus import HOST, LINE_ENDS, Case, varied
 
 CHUNKS = b"4\r\nbody\r\n0\r\n\r\n"
 POST = b"POST /ok HTTP/1.1\r\n" + HOST

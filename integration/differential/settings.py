@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from differential_corpus import (
+from differential.corpus import (
     Case,
     Family,
     connections,
@@ -17,9 +17,9 @@ from differential_corpus import (
     unique,
     wire_cases,
 )
-from differential_framing import chunks, framings, sizes_of_bodies
-from differential_mutations import mutations
-from differential_proxies import (
+from differential.framing import chunks, framings, sizes_of_bodies
+from differential.mutations import mutations
+from differential.proxies import (
     forwarder_fields,
     limits,
     proxied_requests,

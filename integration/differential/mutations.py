@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from differential_corpus import Case, Family, unique
+from differential.corpus import Case, Family, unique
 
 LONGEST = 1500
 """Octets of a request that is changed: a change to a longer one nearly always hits its filling."""
