@@ -91,3 +91,18 @@ def test_a_misspelt_worker_class_says_so() -> None:
 def test_each_of_its_names_serves(worker: str) -> None:
     with Server.start(worker=worker) as server:
         assert server.get("/named").body == b"GET /named\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ("forwarder_headers = 'Script_Name'", "Script_Name"),
+        ("secure_scheme_headers = {'x-forwarded-ssl': 'on'}", "x-forwarded-ssl"),
+    ],
+)
+def test_a_header_name_that_gunicorn_would_never_match_is_warned_of(config: str, name: str) -> None:
+    """gunicorn compares with names in upper case, so the setting does nothing there, nor here."""
+    with Server.start(config=config) as server:
+        warning = server.wait_for_log(rf"WARNING.*{name}.*")
+        assert name.upper() in warning.group(0)
+        assert server.get(headers={name: "on"}).status == 200
