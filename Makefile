@@ -114,6 +114,7 @@ lint: $(INSTALLED)
 	$(BIN)/stubtest meinheld_worker._core --allowlist .ci/stubtest-allowlist --mypy-config-file pyproject.toml
 	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests
 	MYPYPATH=tests:integration $(BIN)/mypy --explicit-package-bases integration conftest.py
+	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases benchmarks
 	$(BIN)/mypy examples .ci fuzz/seed.py
 	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --release --locked -- --deny warnings
 

@@ -71,7 +71,6 @@ impl Listener {
                 Errno::INTR
                 | Errno::CONNABORTED
                 | Errno::PROTO
-                | Errno::PERM
                 | Errno::NETDOWN
                 | Errno::NETUNREACH
                 | Errno::HOSTDOWN

@@ -45,7 +45,8 @@ impl Reactor {
         match client.transport.write(slices) {
             Ok(taken) => Some(taken),
             Err(_) => {
-                self.drop_client(id);
+                // What has left already must not look like the whole.
+                self.abort(id);
                 None
             }
         }

@@ -58,7 +58,7 @@ impl Reactor {
             Ok(Next::Parse) => self.advance(id),
             // The selector would report the same for ever.
             Ok(Next::Nothing) if hangup => self.vanish(id, false),
-            Ok(Next::Nothing) => self.await_client(id),
+            Ok(Next::Nothing) => self.after_parsing(id),
             Err(_) => self.vanish(id, false),
         }
     }
