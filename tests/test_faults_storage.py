@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import disk_usage
 
 import pytest
+from disks import small_disk
 from harness import Server, eventually, request
 from syscalls import traced
 from wellness import WELL_ROUTE, assert_answers, unharmed
@@ -127,39 +127,30 @@ def test_an_application_that_lets_that_error_through_is_a_500(server: Server) ->
 
 def test_a_full_disk_concerns_only_uploads_that_need_it(tmp_path: Path) -> None:
     """Before, during and after: small bodies, those that fit, and everybody else's."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)],
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        with (
-            Server.start(
-                APP + WELL_ROUTE, config={"tmp_upload_dir": str(tmp_path), "keepalive": 60}
-            ) as server,
-            server.client() as holding,
-            server.client() as small,
-            server.client() as witness,
-        ):
-            assert_answers(witness)
-            with unharmed(server, warnings=3):
-                holding.send(request("POST", "/upload", {"Content-Length": "1600000"}))
-                holding.send(bytes(1_500_000))
-                eventually(lambda: disk_usage(tmp_path).used > 1_000_000, "most of it is stored")
-                small.send(request("POST", "/upload", {"Content-Length": "6"}, b"sma"))
-                for _ in range(3):
-                    assert_refused_with_507(server, FRAMINGS["length"])
-                    assert_answers(witness)
-                small.send(b"ll!")
-                assert small.response().text == "6"
-                holding.send(bytes(100_000))
-                assert holding.response().text == "1600000"
-                assert witness.request("POST", "/upload", body=bytes(LARGE)).text == str(LARGE)
-            assert os.listdir(tmp_path) == []
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    with (
+        small_disk(tmp_path, mebibytes=2),
+        Server.start(
+            APP + WELL_ROUTE, config={"tmp_upload_dir": str(tmp_path), "keepalive": 60}
+        ) as server,
+        server.client() as holding,
+        server.client() as small,
+        server.client() as witness,
+    ):
+        assert_answers(witness)
+        with unharmed(server, warnings=3):
+            holding.send(request("POST", "/upload", {"Content-Length": "1600000"}))
+            holding.send(bytes(1_500_000))
+            eventually(lambda: disk_usage(tmp_path).used > 1_000_000, "most of it is stored")
+            small.send(request("POST", "/upload", {"Content-Length": "6"}, b"sma"))
+            for _ in range(3):
+                assert_refused_with_507(server, FRAMINGS["length"])
+                assert_answers(witness)
+            small.send(b"ll!")
+            assert small.response().text == "6"
+            holding.send(bytes(100_000))
+            assert holding.response().text == "1600000"
+            assert witness.request("POST", "/upload", body=bytes(LARGE)).text == str(LARGE)
+        assert os.listdir(tmp_path) == []
 
 
 def test_a_log_that_cannot_be_written_costs_no_answer() -> None:

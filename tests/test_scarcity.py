@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 from harness import (
     Client,
     Server,
@@ -49,26 +49,12 @@ def test_without_a_free_descriptor_the_worker_neither_dies_nor_spins() -> None:
         assert server.worker_pid() == pid
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A directory with room for one MiB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)],
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
-
-
-def test_an_upload_that_fills_the_disk_is_refused_with_507(small_disk: Path) -> None:
-    with Server.start(
-        "apps.hold:app", config={"tmp_upload_dir": str(small_disk), "keepalive": 30}
-    ) as server:
+def test_an_upload_that_fills_the_disk_is_refused_with_507(tmp_path: Path) -> None:
+    config = {"tmp_upload_dir": str(tmp_path), "keepalive": 30}
+    with (
+        small_disk(tmp_path, mebibytes=1),
+        Server.start("apps.hold:app", config=config) as server,
+    ):
         pid = server.worker_pid()
         for framing in ({"Content-Length": "4000000"}, {"Transfer-Encoding": "chunked"}):
             with server.client() as client:
@@ -86,7 +72,7 @@ def test_an_upload_that_fills_the_disk_is_refused_with_507(small_disk: Path) -> 
             assert client.request("POST", "/small", body=bytes(700_000)).text.startswith("700000 ")
         assert server.worker_pid() == pid
         assert not [note for note in server.notes() if "full" in note]
-        assert os.listdir(small_disk) == []
+        assert os.listdir(tmp_path) == []
 
 
 @pytest.fixture

@@ -52,6 +52,22 @@ pub(crate) fn line_end(
     }
 }
 
+/// Whether a line that begins with `first`, behind `fields` fields, continues the last of them.
+///
+/// # Errors
+///
+/// When no line may begin so, or one more field is too many.
+pub(crate) fn continues_field(policy: &Policy, fields: u32, first: u8) -> Result<bool, Error> {
+    let limit = policy.limits.fields;
+    match first {
+        b' ' | b'\t' if policy.permit_obsolete_folding && fields > 0 => Ok(true),
+        b' ' | b'\t' => Err(Error::ObsoleteFolding),
+        b'\r' | b'\n' => Ok(false),
+        _ if fields as usize >= limit => Err(Error::TooManyFields(limit)),
+        _ => Ok(false),
+    }
+}
+
 /// Where the parts of a complete head are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
@@ -89,16 +105,10 @@ impl Scanner {
         }
         let longest = limits.field_size.saturating_sub(2);
         loop {
-            let continues = match data.get(self.line) {
-                None => return Ok(None),
-                Some(b' ' | b'\t') if policy.permit_obsolete_folding && self.fields > 0 => true,
-                Some(b' ' | b'\t') => return Err(Error::ObsoleteFolding),
-                Some(b'\r' | b'\n') => false,
-                Some(_) if self.fields as usize >= limits.fields => {
-                    return Err(Error::TooManyFields(limits.fields));
-                }
-                Some(_) => false,
+            let Some(&first) = data.get(self.line) else {
+                return Ok(None);
             };
+            let continues = continues_field(policy, self.fields, first)?;
             if !continues {
                 self.field = self.line;
             }

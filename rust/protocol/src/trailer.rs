@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::grammar::has_control;
 use crate::limits::{HeaderMap, Policy};
 use crate::parse::field_line;
-use crate::scan::line_end;
+use crate::scan::{continues_field, line_end};
 
 /// Fields that decide about framing, routing, authentication or the content's format (RFC 9110 section 6.5.1).
 const FORBIDDEN: [&[u8]; 9] = [
@@ -37,16 +37,10 @@ impl Trailer {
     pub(crate) fn decode(&mut self, policy: &Policy, input: &mut Buffer) -> Result<bool, Error> {
         let limits = &policy.limits;
         loop {
-            let continues = match input.as_slice().first() {
-                None => return Ok(false),
-                Some(b' ' | b'\t') if policy.permit_obsolete_folding && self.fields > 0 => true,
-                Some(b' ' | b'\t') => return Err(Error::ObsoleteFolding),
-                Some(b'\r' | b'\n') => false,
-                Some(_) if self.fields as usize >= limits.fields => {
-                    return Err(Error::TooManyFields(limits.fields));
-                }
-                Some(_) => false,
+            let Some(&first) = input.as_slice().first() else {
+                return Ok(false);
             };
+            let continues = continues_field(policy, self.fields, first)?;
             if !continues {
                 self.before = 0;
             }
