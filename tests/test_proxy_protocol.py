@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
-from harness import Client, Server, request
+from harness import Client, Server, eventually, request
 
 APP = """
 import json
@@ -184,6 +186,41 @@ def test_half_a_header_has_the_deadline_of_a_head(server: Server, part: bytes) -
         client.send(part)
         assert client.response().status == 408
         assert client.is_closed_by_peer()
+
+
+@pytest.mark.parametrize("part", [b"PRO", LINE[:-1], IPV4[:5]])
+def test_half_a_header_found_at_its_deadline_ends_there(server: Server, part: bytes) -> None:
+    """The worker stands still while it comes, and looks at it when the time is over."""
+    with server.client() as client:
+        server.get("/the connection is accepted")
+        server.signal(signal.SIGSTOP, server.worker_pid())
+        over = time.monotonic() + 1.5
+        client.send(part)
+        eventually(lambda: time.monotonic() > over, "the time for a head is over")
+        server.signal(signal.SIGCONT, server.worker_pid())
+        assert client.response().status == 408
+        assert client.is_closed_by_peer()
+
+
+def test_a_header_that_is_completed_while_the_worker_leaves_does_not_hold_it_up() -> None:
+    options = ("--proxy-protocol", "auto", "--graceful-timeout", "600", "--keep-alive", "600")
+    patient = {"MEINHELD_HEAD_TIMEOUT": "600"}
+    with Server.start(APP, *options, env=patient) as server, server.client() as client:
+        client.send(LINE[:20])
+        worker = server.worker_pid()
+        server.get("/the connection is accepted")
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("Handling signal: term")
+        client.send(LINE[20:])
+        eventually(lambda: worker not in server.worker_pids(), "the worker leaves")
+        assert server.wait() == 0
+
+
+def test_logs_name_the_client_and_not_the_proxy(server: Server) -> None:
+    with server.client() as client:
+        client.send(LINE.replace(b"0.2.7", b"0.2.55") + b"GET /a b HTTP/1.1\r\n\r\n")
+        assert client.response().status == 400
+    server.wait_for_log(r"Invalid request from ip=192\.0\.2\.55: ")
 
 
 @pytest.mark.parametrize("header", [LINE, IPV4, b"PROXY rubbish\r\n"])

@@ -1,5 +1,5 @@
-"""A client that goes on taking octets is never cut off, however slowly: `MEINHELD_SEND_TIMEOUT` is
-for one that takes none."""
+"""A client that goes on taking octets is not cut off because the kernel tells of it late:
+`MEINHELD_SEND_TIMEOUT` is for one that takes hardly any."""
 
 from __future__ import annotations
 

@@ -139,12 +139,7 @@ fn size(line: &[u8]) -> Option<(u64, usize)> {
         return None;
     }
     let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    // White space before the first semicolon belongs to neither.
-    let before = extensions
-        .iter()
-        .take_while(|&&octet| octet != b';')
-        .count();
-    Some((size, extensions.len() - before))
+    Some((size, extensions.len()))
 }
 
 /// `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`, as a machine of one octet a step.

@@ -133,7 +133,7 @@ impl Chunked {
 }
 
 /// `chunk-size [ chunk-ext ]`, without the CRLF: the size, which has at most sixteen digits, leading zeros included,
-/// and the octets of the extension.
+/// and the octets of the extension with the white space before it.
 fn size_line(line: &[u8]) -> Result<(u64, usize), Error> {
     let semicolon = memchr(b';', line).unwrap_or(line.len());
     let (mut size, extension) = line.split_at(semicolon);
@@ -158,7 +158,7 @@ fn size_line(line: &[u8]) -> Result<(u64, usize), Error> {
     if !is_extension(extension) {
         return Err(Error::ChunkExtension(extension.into()));
     }
-    Ok((value, extension.len()))
+    Ok((value, line.len() - size.len()))
 }
 
 /// `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, a value being a token or a quoted string (RFC 9112 section 7.1.1).
@@ -350,7 +350,12 @@ mod tests {
             )
             .is_ok()
         );
-        for extended in [&chunk(1, 100)[..], b"0;123456789\r\n\r\n"] {
+        let spaces = alloc::format!("0{};a\r\n\r\n", " ".repeat(10));
+        for extended in [
+            &chunk(1, 100)[..],
+            b"0;123456789\r\n\r\n",
+            spaces.as_bytes(),
+        ] {
             assert_fails(&[&spent[..], extended].concat(), |e| {
                 *e == Error::ChunkExtensionsTooLong
             });

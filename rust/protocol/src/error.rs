@@ -181,7 +181,7 @@ impl fmt::Display for Error {
             Self::UnsupportedVersion(version) => write!(f, "unsupported HTTP version {version}"),
             Self::FieldTooLarge(limit) => write!(f, "field line exceeds {limit} octets"),
             Self::TooManyFields(limit) => write!(f, "more than {limit} field lines"),
-            Self::ObsoleteFolding => f.write_str("field line continues the line before it"),
+            Self::ObsoleteFolding => f.write_str("field line begins with white space"),
             Self::FieldLine(line) => write!(f, "field line without a colon {line}"),
             Self::FieldName(name) => write!(f, "invalid field name {name}"),
             Self::FieldValue(name) => write!(f, "control octet in the value of field {name}"),

@@ -88,7 +88,7 @@ impl Reactor {
         match outbox.flush(transport) {
             Err(error) => {
                 if error.kind() == io::ErrorKind::UnexpectedEof {
-                    let peer = client.peer.clone();
+                    let peer = client.who();
                     self.queue.push_back(Event::FileShrank { peer });
                 }
                 self.vanish(id, true);
@@ -268,7 +268,7 @@ impl Reactor {
             told => told.to_string(),
         };
         let answer = encode::error_answer(status, &line, server, &date, false);
-        let peer = client.peer.clone();
+        let peer = client.who();
         client.incoming = None;
         client.phase = Phase::Flushing { keep: false };
         client.outbox.push(Segment::Bytes(answer));
@@ -278,14 +278,10 @@ impl Reactor {
         self.flush(id);
     }
 
-    /// Closes a connection that only waits for a next request, unless one has just come.
+    /// Closes a connection that only waits for a next request.
     pub(crate) fn retire(&mut self, id: ConnId) {
         let draining = self.lifecycle != Lifecycle::Serving;
-        if !self.client(id).is_some_and(|client| client.is_idle()) {
-            return;
-        }
-        self.read_ready(id, false);
-        if let Some(client) = self.client(id).filter(|client| client.is_idle()) {
+        if let Some(client) = self.client(id) {
             client.lost_if_late = draining;
             self.close(id);
         }

@@ -14,9 +14,6 @@ use crate::timers::TimerKey;
 /// Octets a second, on average, below which a body or an answer is given up once the patience for
 /// it is used up: slower than any link that carries HTTP.
 const SLOWEST: u64 = 128;
-/// Milliseconds by which a loop that waits for events is never late: beyond, the application or the
-/// system held it.
-const AWAY: Tick = 1000;
 /// Timers of gone connections that are not worth a sweep.
 const STALE_TIMERS: usize = 4096;
 
@@ -44,18 +41,11 @@ impl Reactor {
     /// however regular it is.
     pub(crate) fn credit(&mut self, id: ConnId, octets: u64, patience: Duration) {
         let full = self.clock.after(patience);
-        let now = self.clock.now();
-        let Some(client) = self.client(id) else {
-            return;
-        };
-        // What came while the loop was away came in time.
-        let at = if client.deadline == NEVER || client.deadline.saturating_add(AWAY) <= now {
-            full
-        } else {
+        if let Some(client) = self.client(id) {
             let bought = octets.saturating_mul(1000) / SLOWEST;
-            full.min(client.deadline.saturating_add(bought))
-        };
-        self.set_deadline_at(id, at);
+            let at = full.min(client.deadline.saturating_add(bought));
+            self.set_deadline_at(id, at);
+        }
     }
 
     /// Drops the timers of connections that are gone, once they are the greater part: short
@@ -132,7 +122,6 @@ impl Reactor {
             return;
         };
         match client.phase {
-            Phase::Receiving if client.is_idle() => self.retire(id),
             Phase::Receiving => self.give_up_sender(id),
             Phase::Answering | Phase::Flushing { .. } => self.give_up_reader(id),
             Phase::Lingering { .. } => self.drop_client(id),
@@ -149,14 +138,15 @@ impl Reactor {
                 break;
             }
         }
-        if self.is_late(id)
-            && let Some(client) = self.client(id)
-        {
-            let what = match client.protocol.awaits() {
-                Awaits::Body => "body",
-                _ => "head",
-            };
-            self.reject(id, Rejection::Timeout(what));
+        if !self.is_late(id) {
+            return;
+        }
+        match self.client(id) {
+            Some(client) if client.is_idle() => self.retire(id),
+            Some(client) if client.protocol.awaits() == Awaits::Body => {
+                self.reject(id, Rejection::Timeout("body"));
+            }
+            _ => self.reject(id, Rejection::Timeout("head")),
         }
     }
 

@@ -41,6 +41,14 @@ pub struct Request {
     pub origin: Option<Box<Origin>>,
 }
 
+impl Request {
+    /// Who asks, for logs: the client that a proxy named, else the peer.
+    pub fn who(&self) -> Peer {
+        let named = self.origin.as_ref().and_then(|origin| origin.client());
+        named.map_or_else(|| self.peer.clone(), Peer::Tcp)
+    }
+}
+
 /// What happened, from [`Reactor::poll`](crate::Reactor::poll).
 #[derive(Debug)]
 pub enum Event {
@@ -56,7 +64,7 @@ pub enum Event {
     Gone(ConnId),
     /// A request was refused, and answered, without reaching the application.
     Rejected {
-        /// Who sent it.
+        /// Who sent it, as a proxy named it where one did.
         peer: Peer,
         /// What was wrong with it.
         cause: Rejection,

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use meinheld_protocol::{Excerpt, Status};
 
 use crate::client::Client;
+use crate::drain::Lifecycle;
 use crate::event::{ConnId, Rejection};
-use crate::peer::Trust;
+use crate::peer::{Peer, Trust};
 use crate::reactor::Reactor;
 
 /// Longest line of version 1, with its CRLF (section 2.1).
@@ -69,6 +70,14 @@ impl Origin {
             Self::Local => "LOCAL",
             Self::Unspecified => "UNSPEC",
             Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// The client that is spoken for, if it is named.
+    pub fn client(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Relayed { source, .. } => Some(*source),
+            Self::Local | Self::Unspecified | Self::Unknown => None,
         }
     }
 }
@@ -227,6 +236,14 @@ pub(crate) enum Proxying {
 }
 
 impl Client {
+    /// Who asks, for logs: the client that a proxy named, else the peer.
+    pub(crate) fn who(&self) -> Peer {
+        match &self.proxying {
+            Proxying::By(origin) => origin.client().map_or(self.peer.clone(), Peer::Tcp),
+            Proxying::Awaited | Proxying::Direct => self.peer.clone(),
+        }
+    }
+
     /// Whether a part of a header has come.
     pub(crate) fn is_introducing(&self) -> bool {
         matches!(self.proxying, Proxying::Awaited) && !self.input.is_empty()
@@ -261,6 +278,10 @@ impl Reactor {
             Ok(Preface::Header { length, origin }) => {
                 client.input.consume(length);
                 client.proxying = Proxying::By(Box::new(origin));
+                if self.lifecycle != Lifecycle::Serving {
+                    // It was not idle when the others were told to hurry.
+                    self.set_deadline(id, self.options.timeouts.drain_idle);
+                }
             }
             Err(fault) => {
                 self.reject(id, Rejection::Proxy(fault));

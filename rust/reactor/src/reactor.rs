@@ -39,9 +39,9 @@ pub enum BodyPolicy {
 pub struct Timeouts {
     /// For a whole request head, from its first octet, and for that octet on a new connection.
     pub head: Duration,
-    /// For the next octets of a body.
+    /// That a body may fall behind the slowest rate that is served.
     pub body: Duration,
-    /// For the client to take the next octets of an answer.
+    /// That a client may fall behind it in taking an answer.
     pub send: Duration,
     /// For the next request on a connection (gunicorn `keepalive`).
     pub keep_alive: Duration,

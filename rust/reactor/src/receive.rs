@@ -213,12 +213,16 @@ impl Reactor {
         {
             return self.reject(id, Rejection::Spool(error));
         }
-        let waits = client.phase == Phase::Receiving && client.input.len() <= WAITING;
+        let (held, capacity) = (client.input.len(), client.input.capacity());
+        let waits = client.phase == Phase::Receiving;
         if let Some(storage) = client.input.take_storage() {
             self.return_buffer(storage);
-        } else if waits && client.input.capacity() == BUFFER {
+        } else if waits && held <= WAITING && capacity > WAITING {
             let storage = client.input.move_to(vec![0; WAITING]);
             self.return_buffer(storage);
+        } else if waits && held <= BUFFER / 2 && capacity > BUFFER {
+            // What a long head has left behind.
+            client.input.move_to(vec![0; BUFFER]);
         }
         self.settle_idle(id);
         self.announce_window(id);

@@ -57,8 +57,8 @@ impl Service {
     /// What ends the worker: a `SystemExit` of a signal handler.
     pub(crate) fn serve(&self, py: Python<'_>, mut request: Request) -> PyResult<()> {
         let id = request.id;
-        let (head, peer) = (&request.head, request.peer.clone());
-        let record = Record::new(id, peer, head.method(), head.target());
+        let head = &request.head;
+        let record = Record::new(id, request.who(), head.method(), head.target());
         self.gateway.in_flight.enter(SLOT, record);
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let outcome = self.answer(py, &request, body);
