@@ -78,7 +78,7 @@ fn decode_into(policy: &Policy, wire: &[u8], data: &mut Vec<u8>) -> Result<usize
             Some(b' ' | b'\t') if fields == 0 || !policy.permit_obsolete_folding => {
                 return Err(Verdict::Refused(400));
             }
-            Some(b'\r' | b'\n') | None => {}
+            Some(b'\r' | b'\n' | b' ' | b'\t') | None => {}
             Some(_) if fields == limits.fields => return Err(Verdict::Refused(431)),
             Some(_) => {}
         }
