@@ -22,6 +22,8 @@ FUZZ_SECONDS ?= 600
 FUZZ_SANITIZER ?= address
 FUZZ_RUNS ?= 20000
 FUZZ_ARGS ?= -max_len=20000 -print_final_stats=1
+SOAK_MINUTES ?= 30
+SOAK_ARGS ?=
 
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
@@ -34,14 +36,15 @@ SOURCES := $(shell find rust meinheld meinheld_worker -type f \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-worker test-integration check-wheel lint format clean \
-	fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
+.PHONY: help run build test test-rust test-worker test-integration soak check-wheel lint format \
+	clean fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run     serve examples/ on http://127.0.0.1:$(PORT) with the release build"
 	@echo "make test    all tests: Rust, tests/, integration/"
 	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); make fuzz-smoke: a few seconds each"
+	@echo "make soak    correct and hostile clients, signals and scarcity at once  (SOAK_MINUTES=$(SOAK_MINUTES))"
 	@echo "make lint    rustfmt, clippy, ruff, mypy"
 	@echo "make format  let rustfmt and ruff rewrite what lint would complain about"
 	@echo "make clean   remove what the others made"
@@ -97,6 +100,9 @@ $(FUZZ_TARGETS:%=fuzz-smoke-%): fuzz-smoke-%: fuzz-seed
 	cd fuzz && $(CARGO) run --quiet --release --locked --bin $* -- \
 		$(FUZZ_ARGS) -dict=http.dict -runs=$(FUZZ_RUNS) -seed=1 -verbosity=0 \
 		-artifact_prefix=artifacts/$*/ target/learned/$* corpus/$* found/$*
+
+soak: $(INSTALLED)
+	PYTHONPATH=integration:tests $(BIN)/python -m soak --minutes $(SOAK_MINUTES) $(SOAK_ARGS)
 
 # What users get: both packages, the stubs, and httparse with its SIMD.
 check-wheel: $(INSTALLED)
