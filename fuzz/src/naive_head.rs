@@ -223,32 +223,35 @@ fn is_host(value: &[u8]) -> bool {
     };
     let is_port = |port: &str| port.chars().all(|c| c.is_ascii_digit());
     if let Some((inner, after)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        let address = inner.split('%').next().unwrap_or(inner);
+        let (address, zone) = inner.split_once('%').unwrap_or((inner, ""));
         let future = inner
             .strip_prefix(['v', 'V'])
             .and_then(|rest| rest.split_once('.'));
         let literal = address.parse::<std::net::Ipv6Addr>().is_ok()
+            && zone.split('%').all(is_plain)
             || future.is_some_and(|(version, name)| {
                 !version.is_empty()
                     && !name.is_empty()
                     && version.chars().all(|c| c.is_ascii_hexdigit())
+                    && name.split(':').all(is_plain)
             });
         return literal && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
     }
     let (host, port) = text.split_once(':').unwrap_or((text, ""));
     let mut parts = host.split('%');
-    let plain = |part: &str| {
-        part.chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(c))
-    };
-    parts.next().is_some_and(plain)
+    parts.next().is_some_and(is_plain)
         && parts.all(|part| {
-            part.len() >= 2 && part.is_char_boundary(2) && plain(part) && {
+            part.len() >= 2 && part.is_char_boundary(2) && is_plain(part) && {
                 part[..2].chars().all(|c| c.is_ascii_hexdigit())
             }
         })
         && is_port(port)
         && (!host.is_empty() || text.is_empty())
+}
+
+fn is_plain(part: &str) -> bool {
+    part.chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(c))
 }
 
 /// The authority of a target in absolute form.

@@ -110,7 +110,7 @@ class Attacker:
         self._deliver(connection, octets[: self.chance.randrange(len(octets))])
         way = self.chance.choice(["half-close", "close", "reset", "wait"])
         if way == "half-close":
-            connection.half_close()
+            _end_sending(connection)
         if way in ("half-close", "wait"):
             self._answers(connection)
         elif way == "reset":
@@ -126,7 +126,7 @@ class Attacker:
             self._damage(octets, len(asked.head) + 100)
         marker, tail = self._marker()
         self._deliver(connection, bytes(octets) + tail)
-        connection.half_close()
+        _end_sending(connection)
         if self._answers(connection):
             self.tally.forbid(marker)
 
@@ -151,7 +151,7 @@ class Attacker:
         marker, tail = self._marker()
         octets = self.chance.randbytes(self.chance.choice([1, 10, 1000, 20_000]))
         self._deliver(connection, octets + b"\r\n\r\n" + tail)
-        connection.half_close()
+        _end_sending(connection)
         if self._answers(connection):
             self.tally.forbid(marker)
 
@@ -176,7 +176,7 @@ class Attacker:
         began = time.monotonic()
         try:
             self._deliver(connection, octets[:cut])
-            connection.half_close()
+            _end_sending(connection)
             position = 0
             for one in asked:
                 position += len(one.head) + len(one.body)
@@ -339,3 +339,10 @@ class Attacker:
             if connection.wire.came == came:
                 return None
             raise
+
+
+def _end_sending(connection: Connection) -> None:
+    """A half-close, unless the server has had enough: it reads on for two seconds after its last
+    answer, and one that sends for longer is reset."""
+    with contextlib.suppress(OSError):
+        connection.half_close()

@@ -147,24 +147,30 @@ fn is_reg_name(mut rest: &[u8]) -> bool {
             {
                 after
             }
-            [octet, after @ ..]
-                if octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(octet) =>
-            {
-                after
-            }
+            [octet, after @ ..] if is_name_octet(*octet) => after,
             _ => return false,
         };
     }
 }
 
+/// `unreserved / sub-delims` (RFC 3986 section 2).
+fn is_name_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&octet)
+}
+
+/// `IPv6address / IPvFuture` (RFC 3986 section 3.2.2).
 fn is_ip_literal(octets: &[u8]) -> bool {
     if let [b'v' | b'V', rest @ ..] = octets {
-        let dot = memchr(b'.', rest).unwrap_or(0);
-        return dot > 0 && rest[..dot].iter().all(u8::is_ascii_hexdigit) && dot + 1 < rest.len();
+        let (version, address) = rest.split_at(memchr(b'.', rest).unwrap_or(0));
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && address.len() > 1
+            && address[1..].iter().all(|&o| is_name_octet(o) || o == b':');
     }
     // A zone identifier has no meaning here, but Python lets it pass.
-    let zone = memchr(b'%', octets).unwrap_or(octets.len());
-    core::str::from_utf8(&octets[..zone]).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+    let (address, zone) = octets.split_at(memchr(b'%', octets).unwrap_or(octets.len()));
+    core::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        && zone.iter().all(|&o| is_name_octet(o) || o == b'%')
 }
 
 #[cfg(test)]
@@ -223,6 +229,11 @@ mod tests {
             b"http://[::1/",
             b"http://::1]/",
             b"http://[zz]/",
+            b"http://[v1.\x8b]/",
+            b"http://[v.1]/",
+            b"http://[v1.]/",
+            b"http://[::1%\xff]/",
+            b"http://[::1%[]/",
             b"http://[::1]x/",
             b"http://a:b/",
             b"*",
