@@ -43,7 +43,8 @@ class Face:
             os.read(worker.PIPE[0], 4096)
         worker.notify()
         if worker.reopens_logs:
-            worker.reopen_logs()
+            worker.reopens_logs = False
+            self._log.reopen_files()
         if worker.alive and worker.ppid != os.getppid():
             self._log.info("Parent changed, shutting down: %s", worker)
             worker.alive = False

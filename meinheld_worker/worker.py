@@ -73,15 +73,8 @@ class MeinheldWorker(Worker):
             self.loop.leave()
 
     def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
-        """Reopen the log files between two requests: here, one of them may be being written to."""
+        """Reopen the log files at the next beat: now, one of them may be being written to."""
         self.reopens_logs = True
-        if self.loop is None:
-            self.reopen_logs()
-
-    def reopen_logs(self) -> None:
-        """Reopen the log files, as USR1 asked."""
-        self.reopens_logs = False
-        self.log.reopen_files()
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """Leave at once on QUIT and INT, by a SystemExit wherever the process happens to be."""

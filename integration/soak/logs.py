@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 BEGINS = re.compile(r"^(\[\d{4}-\d\d-\d\d |--- Logging error ---)")
 BAD = re.compile(
-    # A TERM that comes while the interpreter is being torn down finds no handler any more: gunicorn
-    # sends it again and again, and all is done by then.
-    r"panicked|WORKER TIMEOUT|was sent SIG(?!TERM)|\[CRITICAL\]|exited with code",
+    # TERM and USR1 find no handler where gunicorn is about to install them, and none any more while
+    # the interpreter is being torn down; all is done by then.
+    r"panicked|WORKER TIMEOUT|was sent SIG(?!TERM|USR1)|\[CRITICAL\]|exited with code",
     re.IGNORECASE,
 )
 PURPOSE = "OnPurpose"
@@ -34,10 +34,3 @@ def is_bad(record: list[str]) -> bool:
         return True
     raised = [line for line in record if line and not line[0].isspace()]
     return "Traceback (most recent call last):" in record and PURPOSE not in raised[-1]
-
-
-def is_interrupted_by_usr1(record: list[str]) -> bool:
-    """gunicorn reopens its logs inside the signal handler, also when that interrupts the writing of
-    a line, which is lost then: so it is with gunicorn's own workers."""
-    text = "\n".join(record)
-    return "in reopen_files" in text and "reentrant call" in text
