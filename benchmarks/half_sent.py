@@ -236,6 +236,8 @@ def main() -> None:
         with Server.start(APP, *settings, worker=WORKERS[name], env=environment) as server:
             show(name, rounds(server, options), options.connections)
             print(f"\n{name}, peak memory {memory_kib(server.worker_pid(), 'VmHWM') // 1024} MiB")
+            # A server that its crowd shuts out does not heed a signal in time either.
+            server.kill()
 
 
 if __name__ == "__main__":
