@@ -5,7 +5,7 @@
 
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::grammar::{is_control, is_tchar, skip_ows};
+use crate::grammar::{is_control, is_tchar, skip_ows, trim_end_ows};
 use crate::limits::{Limits, Policy};
 use crate::scan::line_end;
 use crate::trailer::Trailer;
@@ -138,9 +138,7 @@ fn size_line(line: &[u8]) -> Result<(u64, usize), Error> {
     let semicolon = memchr(b';', line).unwrap_or(line.len());
     let (mut size, extension) = line.split_at(semicolon);
     if !extension.is_empty() {
-        while let [rest @ .., b' ' | b'\t'] = size {
-            size = rest;
-        }
+        size = trim_end_ows(size);
     }
     if size.is_empty() || size.len() > 16 {
         return Err(Error::ChunkSize(size.into()));
@@ -220,20 +218,12 @@ mod tests {
             limits: limits.clone(),
             ..Policy::default()
         };
-        decode_under(&policy, wire, piece)
-    }
-
-    fn decode_under(
-        policy: &Policy,
-        wire: &[u8],
-        piece: usize,
-    ) -> Result<(Vec<u8>, Vec<u8>), Error> {
         let mut input = Buffer::with_storage(vec![0; wire.len() + 1]);
         let mut decoder = Chunked::new();
         let mut data = Vec::new();
         let mut pieces = wire.chunks(piece);
         loop {
-            match decoder.decode(policy, &mut input)? {
+            match decoder.decode(&policy, &mut input)? {
                 Decoded::Data(n) => data.extend_from_slice(input.take(n)),
                 Decoded::End => {
                     let mut left = input.as_slice().to_vec();

@@ -44,8 +44,7 @@ pub struct Request {
 impl Request {
     /// Who asks, for logs: the client that a proxy named, else the peer.
     pub fn who(&self) -> Peer {
-        let named = self.origin.as_ref().and_then(|origin| origin.client());
-        named.map_or_else(|| self.peer.clone(), Peer::Tcp)
+        Origin::who(self.origin.as_deref(), &self.peer)
     }
 }
 

@@ -73,11 +73,11 @@ impl Origin {
         }
     }
 
-    /// The client that is spoken for, if it is named.
-    pub fn client(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Relayed { source, .. } => Some(*source),
-            Self::Local | Self::Unspecified | Self::Unknown => None,
+    /// Who asks, for logs: the client that `origin` names, else the peer itself.
+    pub(crate) fn who(origin: Option<&Self>, peer: &Peer) -> Peer {
+        match origin {
+            Some(Self::Relayed { source, .. }) => Peer::Tcp(*source),
+            _ => peer.clone(),
         }
     }
 }
@@ -235,13 +235,20 @@ pub(crate) enum Proxying {
     By(Box<Origin>),
 }
 
-impl Client {
-    /// Who asks, for logs: the client that a proxy named, else the peer.
-    pub(crate) fn who(&self) -> Peer {
-        match &self.proxying {
-            Proxying::By(origin) => origin.client().map_or(self.peer.clone(), Peer::Tcp),
-            Proxying::Awaited | Proxying::Direct => self.peer.clone(),
+impl Proxying {
+    /// What the header said, if there was one.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::By(origin) => Some(origin),
+            Self::Awaited | Self::Direct => None,
         }
+    }
+}
+
+impl Client {
+    /// Who asks, for logs.
+    pub(crate) fn who(&self) -> Peer {
+        Origin::who(self.proxying.origin(), &self.peer)
     }
 
     /// Whether a part of a header has come.

@@ -6,7 +6,6 @@ use meinheld_protocol::{Awaits, Framing, Head, Received, encode};
 
 use crate::client::{Incoming, Interest, Phase};
 use crate::event::{ConnId, Event, Rejection, Request};
-use crate::proxy::Proxying;
 use crate::reactor::{BUFFER, BodyPolicy, Reactor};
 use crate::spool::{Body, Spool};
 use crate::transport::Read;
@@ -314,10 +313,7 @@ impl Reactor {
             body,
             listener: client.listener as usize,
             peer: client.peer.clone(),
-            origin: match &client.proxying {
-                Proxying::By(origin) => Some(origin.clone()),
-                Proxying::Awaited | Proxying::Direct => None,
-            },
+            origin: client.proxying.origin().copied().map(Box::new),
         };
         self.queue.push_back(Event::Request(request));
     }
