@@ -7,7 +7,7 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
-from harness import Server
+from harness import THREADS, WORKER, Server
 
 
 @pytest.hookimpl(wrapper=True)
@@ -26,6 +26,10 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may skip: {report.longrepr}"
     return report
+
+
+def pytest_report_header() -> str:
+    return f"gunicorn worker: {WORKER}, threads: {THREADS}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,9 @@ synchronise.
         assert client.response().status == 200
 
 The worker class is `MEINHELD_TEST_WORKER` (default `egg:meinheld#gunicorn_worker`), so that the
-suite runs on gunicorn's own workers too. Applications may import `apps.notes` to leave a trace
+suite runs on gunicorn's own workers too. With `MEINHELD_TEST_THREADS` above 1 every server gets
+that many `--threads`, unless its test says itself how many: so the suite runs both ways of calling
+an application. Applications may import `apps.notes` to leave a trace
 that `Server.notes()` reads back.
 """
 
@@ -38,6 +40,8 @@ __all__ = [
     "OURS",
     "PATIENCE",
     "TESTS",
+    "THREADED",
+    "THREADS",
     "WORKER",
     "Address",
     "Client",
@@ -57,6 +61,8 @@ __all__ = [
 
 WORKER = os.environ.get("MEINHELD_TEST_WORKER", "egg:meinheld#gunicorn_worker")
 OURS = "meinheld" in WORKER
+THREADS = int(os.environ.get("MEINHELD_TEST_THREADS", "1"))
+THREADED = THREADS > 1
 TESTS = Path(__file__).resolve().parent
 
 _FOREIGN_SETTINGS = (
@@ -125,6 +131,8 @@ class Server:
         ]
         for bind in binds:
             command += ["--bind", bind.format(dir=directory)]
+        if THREADED and "--threads" not in args and "threads" not in config:
+            command += ["--threads", str(THREADS)]
         command += [*(arg.format(dir=directory) if "{dir}" in arg else arg for arg in args), app]
         environment = {
             name: value
