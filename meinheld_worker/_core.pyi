@@ -68,6 +68,7 @@ class Options:
         keepalive: float,
         graceful_timeout: float,
         worker_connections: int,
+        threads: int,
         max_requests: int | None,
         sendfile: bool,
         script_name: str,
@@ -92,6 +93,14 @@ class Loop:
 
         Raises:
             SystemExit: of a signal handler.
+        """
+
+    def work(self, slot: int) -> None:
+        """Serve requests on the calling thread, number ``slot`` of ``threads``, until the loop has
+        ended.
+
+        Raises:
+            RuntimeError: the loop calls the application itself.
         """
 
     def leave(self) -> None:
@@ -128,7 +137,13 @@ class Exchange:
 
 @final
 class Input:
-    """``wsgi.input``: a request body that is all there."""
+    """``wsgi.input``: a request body. With ``threads`` reads wait for it.
+
+    Raises:
+        ConnectionResetError: the client has gone before its body was complete.
+        TimeoutError: it has not sent for longer than ``MEINHELD_BODY_TIMEOUT``.
+        OSError: the body is malformed, longer than ``MEINHELD_MAX_BODY``, or its request is over.
+    """
 
     def read(self, size: int | None = None, /) -> bytes: ...
     def readline(self, size: int | None = None, /) -> bytes: ...

@@ -25,7 +25,6 @@ ONLY: tuple[tuple[str, Any, str], ...] = (
     ("protocol", "http", "the uwsgi protocol is not served yet"),
     ("http_protocols", ["h1"], "HTTP/2 is not served yet"),
     ("http2_cleartext", "off", "HTTP/2 is not served yet"),
-    ("threads", 1, "application threads are not served yet: use more workers"),
     ("http_parser", "auto", "this worker always uses its own parser"),
 )
 
@@ -48,6 +47,8 @@ def check(cfg: Any) -> None:
         value = cfg.settings[name].get()
         if value != served:
             raise RuntimeError(f"{name} = {value!r}: {reason}. Accepted: {served!r}.")
+    if cfg.threads < 1:
+        raise RuntimeError(f"threads = {cfg.threads!r}: nobody would serve. Accepted: 1 or more.")
     folder = cfg.tmp_upload_dir
     if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
         raise RuntimeError(
@@ -127,6 +128,7 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         keepalive=cfg.keepalive,
         graceful_timeout=cfg.graceful_timeout,
         worker_connections=cfg.worker_connections,
+        threads=cfg.threads,
         max_requests=None if max_requests == sys.maxsize else max_requests,
         sendfile=cfg.sendfile is not False,
         script_name=os.environ.get("SCRIPT_NAME", ""),

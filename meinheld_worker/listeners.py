@@ -19,6 +19,7 @@ def describe(listener: Any, cfg: Any) -> Listener:
     """
     environ = base_environ(cfg)
     environ["wsgi.errors"] = ErrorStream(cfg)
+    environ["wsgi.multithread"] = cfg.threads > 1
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         path = name.decode("latin-1") if isinstance(name, bytes) else name

@@ -10,12 +10,14 @@ from gunicorn.workers.base import Worker
 from meinheld_worker import _core, config
 from meinheld_worker.face import Face
 from meinheld_worker.listeners import describe
+from meinheld_worker.threads import Threads
 
 
 class MeinheldWorker(Worker):
     """Serves the application with the loop of ``meinheld_worker._core``."""
 
     loop: _core.Loop | None = None
+    threads: Threads | None = None
     exiting = False
     reopens_logs = False
 
@@ -62,7 +64,14 @@ class MeinheldWorker(Worker):
             file_wrapper=config.file_wrapper(),
             options=config.options(self.cfg, self.max_requests),
         )
-        self.loop.run()
+        self.threads = Threads(self.loop, self.cfg.threads)
+        self.threads.start()
+        try:
+            self.loop.run()
+        finally:
+            if not self.threads.join():
+                for line in self.loop.in_flight():
+                    self.log.warning("Left behind, still with the application: %s", line)
         if late := self.loop.late_arrivals:
             self.log.warning("Requests lost on connections closed while leaving: %d", late)
 
@@ -86,4 +95,6 @@ class MeinheldWorker(Worker):
         for line in self.loop.in_flight() if self.loop else ():
             self.log.critical("Aborted while the application served %s", line)
         self.exiting = True
+        if self.threads:
+            self.threads.exit_code = 1
         super().handle_abort(sig, frame)

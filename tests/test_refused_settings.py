@@ -10,7 +10,7 @@ REFUSED = {
     "certfile": ("certfile = __file__", "certfile"),
     "keyfile": ("keyfile = __file__", "keyfile"),
     "uwsgi": ("protocol = 'uwsgi'", "protocol"),
-    "threads": ("threads = 2", "threads"),
+    "threads": ("threads = 0", "threads"),
     "http_parser": ("http_parser = 'python'", "http_parser"),
 }
 OWN = {
@@ -55,7 +55,7 @@ def test_http_2_is_refused_at_start() -> None:
 
 
 def test_threads_of_the_command_line_are_refused_too() -> None:
-    assert_refused(Server.start("apps.echo:app", "--threads", "4", ready=False), "threads", "4")
+    assert_refused(Server.start("apps.echo:app", "--threads", "0", ready=False), "threads", "0")
 
 
 @pytest.mark.parametrize(("name", "value"), OWN.items())

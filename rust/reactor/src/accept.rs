@@ -45,7 +45,7 @@ pub(crate) enum Accepting {
     Idle,
     /// Every listener is watched.
     Open,
-    /// Not until the timer: the worker is full, or the process has run out of something. The
+    /// Not until the timer: the worker is full or held, or the process has run out of something. The
     /// listeners are not watched, so that siblings get the wake-ups.
     Paused,
 }
@@ -104,7 +104,7 @@ impl Reactor {
             Accepting::Idle if serving => self.open_listeners(),
             Accepting::Open if !serving => self.close_listeners(),
             Accepting::Open => {
-                if !self.has_place() {
+                if self.held || !self.has_place() {
                     self.pause_accepting(FULL_PAUSE);
                 }
             }
@@ -116,6 +116,8 @@ impl Reactor {
         if self.accepting == Accepting::Paused {
             if self.lifecycle != Lifecycle::Serving {
                 self.accepting = Accepting::Idle;
+            } else if self.held {
+                self.pause_accepting(FULL_PAUSE);
             } else if !self.has_place() {
                 self.crowded = self.somebody_waits();
                 self.pause_accepting(FULL_PAUSE);
@@ -167,15 +169,14 @@ impl Reactor {
     fn report_exhausted(&mut self, error: io::Error) {
         if !self.exhausted {
             self.exhausted = true;
-            self.queue.push_back(Event::AcceptFailed(error));
+            self.emit(Event::AcceptFailed(error));
         }
     }
 
     fn pause_accepting(&mut self, pause: Duration) {
         self.unwatch_listeners();
         self.accepting = Accepting::Paused;
-        self.timers
-            .insert(self.clock.after(pause), TimerKey::Accept);
+        self.schedule(self.clock.after(pause), TimerKey::Accept);
     }
 
     pub(crate) fn close_listeners(&mut self) {
@@ -268,7 +269,8 @@ impl Reactor {
             last_request: false,
             deadline_for: Awaits::Idle,
             lost_if_late: false,
-            room_wanted: false,
+            room_wanted: None,
+            held: false,
             quiet_since: self.clock.now(),
             phase: Phase::Receiving,
             interest: Interest::Unregistered,

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use meinheld_protocol::{Awaits, Buffer, Status, encode};
+use meinheld_protocol::{Awaits, Buffer, encode};
 
 use crate::client::{Client, Interest, NEVER, Phase};
 use crate::drain::Lifecycle;
@@ -89,18 +89,20 @@ impl Reactor {
             Err(error) => {
                 if error.kind() == io::ErrorKind::UnexpectedEof {
                     let peer = client.who();
-                    self.queue.push_back(Event::FileShrank { peer });
+                    self.emit(Event::FileShrank { peer });
                 }
                 self.vanish(id, true);
                 Progress::Gone
             }
             Ok(taken) if !client.outbox.is_empty() => {
-                if taken > 0 || client.deadline == NEVER {
+                // While the caller waits for the client's body, that deadline holds.
+                if (taken > 0 || client.deadline == NEVER) && !client.is_awaited() {
                     // The client's time begins now, not when the caller's turn began.
                     client.unsent = sys::unsent(&client.transport);
                     self.clock.advance();
                     self.credit(id, taken, send);
                 }
+                self.report_room(id);
                 self.update_interest(id);
                 Progress::Pending
             }
@@ -117,32 +119,61 @@ impl Reactor {
         };
         match client.phase {
             Phase::Answering => {
-                let wanted = std::mem::take(&mut client.room_wanted);
-                self.clear_deadline(id);
-                self.update_interest(id);
-                if wanted {
-                    self.queue.push_back(Event::Room(id));
+                if !client.is_awaited() {
+                    self.clear_deadline(id);
                 }
+                self.report_room(id);
+                self.update_interest(id);
             }
             Phase::Flushing { keep } => self.answered(id, keep),
-            Phase::Receiving | Phase::Lingering { .. } => self.update_interest(id),
+            Phase::Receiving | Phase::Discarding { .. } | Phase::Lingering { .. } => {
+                self.update_interest(id);
+            }
         }
     }
 
-    /// Asks for [`Event::Room`] once all that is queued for `id` is on its way.
-    pub fn want_room(&mut self, id: ConnId) {
-        if let Some(client) = self.client(id) {
-            client.room_wanted = true;
+    /// Gives the client its time to take what waits for it, if anything does.
+    pub(crate) fn await_reader(&mut self, id: ConnId) {
+        let send = self.options.timeouts.send;
+        if let Some(client) = self.client(id).filter(|client| !client.outbox.is_empty()) {
+            client.unsent = sys::unsent(&client.transport);
+            self.set_deadline(id, send);
         }
     }
 
-    /// How far the answer on `id` has got.
-    pub fn progress(&mut self, id: ConnId) -> Progress {
+    /// How far the answer on `id` has got. While more than `ahead` octets of it wait it is pending,
+    /// and [`Event::Room`] comes once it is not.
+    pub fn want_room(&mut self, id: ConnId, ahead: usize) -> Progress {
         match self.client(id) {
             None => Progress::Gone,
-            Some(client) if client.outbox.is_empty() => Progress::Accepted,
-            Some(_) => Progress::Pending,
+            Some(client) if client.outbox.fits(ahead) => Progress::Accepted,
+            Some(client) => {
+                client.room_wanted = Some(ahead);
+                Progress::Pending
+            }
         }
+    }
+
+    fn report_room(&mut self, id: ConnId) {
+        let Some(client) = self.client(id) else {
+            return;
+        };
+        if let Some(ahead) = client.room_wanted
+            && client.outbox.fits(ahead)
+        {
+            client.room_wanted = None;
+            self.emit(Event::Room(id));
+        }
+    }
+
+    /// Whether the client is still there.
+    pub fn is_connected(&mut self, id: ConnId) -> bool {
+        self.client(id).is_some()
+    }
+
+    /// Whether the answer on `id` may promise that another request can follow.
+    pub fn may_persist(&mut self, id: ConnId) -> bool {
+        !self.crowded && self.lifecycle == Lifecycle::Serving && self.body_permits(id)
     }
 
     /// The answer is complete. With `keep` (which its head has promised) another request may
@@ -150,22 +181,25 @@ impl Reactor {
     pub fn finish(&mut self, id: ConnId, keep: bool) {
         // What follows is measured from now, not from when the caller began its answer.
         self.clock.advance();
-        let send = self.options.timeouts.send;
+        let keep = keep && self.body_permits(id);
         let Some(client) = self.client(id) else {
             return;
         };
         client.protocol.responded();
+        client.room_wanted = None;
         if client.outbox.is_empty() {
             self.answered(id, keep);
         } else {
             client.phase = Phase::Flushing { keep };
-            client.unsent = sys::unsent(&client.transport);
-            self.set_deadline(id, send);
+            self.await_reader(id);
             self.update_interest(id);
         }
     }
 
-    fn answered(&mut self, id: ConnId, keep: bool) {
+    pub(crate) fn answered(&mut self, id: ConnId, keep: bool) {
+        if keep && self.begin_discarding(id) {
+            return;
+        }
         let patience = self.idle_patience();
         let now = self.clock.now();
         let Some(client) = self.client(id) else {
@@ -183,7 +217,9 @@ impl Reactor {
             return;
         };
         if !client.input.is_empty() || client.half_closed {
-            self.advance(id);
+            if !self.hold_back(id) {
+                self.advance(id);
+            }
         } else {
             if let Some(storage) = client.input.take_storage() {
                 self.return_buffer(storage);
@@ -246,34 +282,31 @@ impl Reactor {
 
     /// Answers a request that the application never gets to see.
     pub(crate) fn reject(&mut self, id: ConnId, cause: Rejection) {
-        let status = match &cause {
-            Rejection::Protocol(error) => error.status(),
-            Rejection::Proxy(fault) => Some(fault.status()),
-            Rejection::Timeout(_) => Some(Status::REQUEST_TIMEOUT),
-            Rejection::Spool(_) => Some(Status::INSUFFICIENT_STORAGE),
-        };
+        let status = cause.status();
         let date = self.clock.date();
         let server = self.options.server;
         let Some(client) = self.client(id) else {
             return;
         };
-        let (Some(status), Phase::Receiving) = (status, client.phase) else {
+        let status = match (status, client.phase) {
+            (Some(status), Phase::Receiving) => status,
+            // The application has the request: it decides what its client is told.
+            (Some(_), Phase::Answering | Phase::Flushing { .. }) => {
+                return self.fail_body(id, cause);
+            }
+            // The answer is whole.
+            (_, Phase::Discarding { .. }) => return self.close(id),
             // A client that left in the middle of its request is not told anything.
-            let answering = client.phase != Phase::Receiving;
-            return self.vanish(id, answering);
+            (_, phase) => return self.vanish(id, phase != Phase::Receiving),
         };
-        let line = match &cause {
-            // What the disk said is for the log.
-            Rejection::Spool(_) => "the request body could not be stored".to_owned(),
-            told => told.to_string(),
-        };
+        let line = cause.line();
         let answer = encode::error_answer(status, &line, server, &date, false);
         let peer = client.who();
         client.incoming = None;
         client.phase = Phase::Flushing { keep: false };
         client.outbox.push(Segment::Bytes(answer));
         self.settle_idle(id);
-        self.queue.push_back(Event::Rejected { peer, cause });
+        self.emit(Event::Rejected { peer, cause });
         self.set_deadline(id, self.options.timeouts.send);
         self.flush(id);
     }
@@ -316,7 +349,7 @@ impl Reactor {
             return;
         };
         if client.phase == Phase::Answering {
-            self.queue.push_back(Event::Gone(id));
+            self.emit(Event::Gone(id));
         }
         if let Some(client) = self.client(id).filter(|_| reset) {
             client.transport.reset();
@@ -328,7 +361,11 @@ impl Reactor {
     fn forget(&mut self, id: ConnId) -> Option<Client> {
         self.client(id)?;
         self.unlink_idle(id.index);
-        self.clients.try_remove(id.index as usize)
+        let client = self.clients.try_remove(id.index as usize);
+        if self.lifecycle() == Lifecycle::Gone {
+            self.rouse();
+        }
+        client
     }
 
     pub(crate) fn drop_client(&mut self, id: ConnId) {

@@ -8,9 +8,9 @@ use crate::idle::Links;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::proxy::Proxying;
-use crate::receive::Window;
 use crate::spool::Spool;
 use crate::transport::Transport;
+use crate::window::Window;
 
 /// Whose turn it is on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,12 @@ pub(crate) enum Phase {
     Flushing {
         /// Whether another request may follow.
         keep: bool,
+    },
+    /// All is sent, and the connection is to live on; what is left of a body that nobody has read
+    /// is read and dropped first.
+    Discarding {
+        /// Octets dropped so far.
+        dropped: u64,
     },
     /// All is sent; what the client still sends is read and dropped, so that a reset does not
     /// destroy the answer on its way (RFC 9112 9.6).
@@ -69,8 +75,10 @@ pub(crate) struct Client {
     pub(crate) deadline_for: Awaits,
     /// The connection was closed for a drain while it was idle: a request now comes too late.
     pub(crate) lost_if_late: bool,
-    /// The caller wants to know when its answer is on its way.
-    pub(crate) room_wanted: bool,
+    /// The caller wants to know when no more than this many octets of its answer wait.
+    pub(crate) room_wanted: Option<usize>,
+    /// It has sent something that is not to be looked at before the reactor is released.
+    pub(crate) held: bool,
     pub(crate) phase: Phase,
     pub(crate) interest: Interest,
     pub(crate) transport: Transport,

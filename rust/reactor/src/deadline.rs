@@ -17,6 +17,11 @@ const SLOWEST: u64 = 128;
 /// Timers of gone connections that are not worth a sweep.
 const STALE_TIMERS: usize = 4096;
 
+/// Milliseconds that `octets` take at the slowest rate that is served.
+pub(crate) fn bought(octets: u64) -> Tick {
+    octets.saturating_mul(1000) / SLOWEST
+}
+
 impl Reactor {
     /// Waits for this connection's client until `patience` has passed.
     pub(crate) fn set_deadline(&mut self, id: ConnId, patience: Duration) {
@@ -31,7 +36,7 @@ impl Reactor {
         client.deadline = at;
         if at < client.scheduled {
             client.scheduled = at;
-            self.timers.insert(at, TimerKey::Client(id));
+            self.schedule(at, TimerKey::Client(id));
             self.sweep_timers();
         }
     }
@@ -42,8 +47,7 @@ impl Reactor {
     pub(crate) fn credit(&mut self, id: ConnId, octets: u64, patience: Duration) {
         let full = self.clock.after(patience);
         if let Some(client) = self.client(id) {
-            let bought = octets.saturating_mul(1000) / SLOWEST;
-            let at = full.min(client.deadline.saturating_add(bought));
+            let at = full.min(client.deadline.saturating_add(bought(octets)));
             self.set_deadline_at(id, at);
         }
     }
@@ -74,7 +78,7 @@ impl Reactor {
         while let Some((at, key)) = self.timers.pop_due(now) {
             match key {
                 TimerKey::Accept => self.resume_accepting(),
-                TimerKey::User(id) => self.queue.push_back(Event::Timer(id)),
+                TimerKey::User(id) => self.emit(Event::Timer(id)),
                 TimerKey::Client(id) => self.client_timer(id, at, now),
             }
         }
@@ -121,10 +125,12 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
+        let awaited = client.is_awaited();
         match client.phase {
             Phase::Receiving => self.give_up_sender(id),
+            Phase::Answering if awaited => self.give_up_body(id),
             Phase::Answering | Phase::Flushing { .. } => self.give_up_reader(id),
-            Phase::Lingering { .. } => self.drop_client(id),
+            Phase::Discarding { .. } | Phase::Lingering { .. } => self.drop_client(id),
         }
     }
 

@@ -62,6 +62,7 @@ impl Reactor {
         for id in waiting {
             self.set_deadline_at(id, at);
         }
+        self.rouse();
     }
 
     /// Closes what is left at once, answered or not.

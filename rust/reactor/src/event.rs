@@ -2,7 +2,7 @@
 
 use std::io;
 
-use meinheld_protocol::{Error, Head};
+use meinheld_protocol::{Error, Head, Status};
 
 use crate::peer::Peer;
 use crate::proxy::{Fault, Origin};
@@ -54,10 +54,9 @@ pub enum Event {
     /// A request is ready for the application.
     Request(Request),
     /// Body octets, or the end of the body, wait in
-    /// [`Reactor::take_body`](crate::Reactor::take_body) (windowed bodies only).
+    /// [`Reactor::take_body`](crate::Reactor::take_body), which had none the last time.
     BodyReady(ConnId),
-    /// The kernel has accepted all that was queued for this answer, as
-    /// [`Reactor::want_room`](crate::Reactor::want_room) asked to be told.
+    /// No more of this answer waits than [`Reactor::want_room`](crate::Reactor::want_room) has named.
     Room(ConnId),
     /// The client vanished while its request was being answered; the id is dead.
     Gone(ConnId),
@@ -101,6 +100,26 @@ impl std::fmt::Display for Rejection {
             Self::Proxy(fault) => fault.fmt(f),
             Self::Timeout(what) => write!(f, "the request {what} did not arrive in time"),
             Self::Spool(error) => write!(f, "the request body could not be stored: {error}"),
+        }
+    }
+}
+
+impl Rejection {
+    /// What the client is told; `None` where there is nobody left to tell.
+    pub(crate) fn status(&self) -> Option<Status> {
+        match self {
+            Self::Protocol(error) => error.status(),
+            Self::Proxy(fault) => Some(fault.status()),
+            Self::Timeout(_) => Some(Status::REQUEST_TIMEOUT),
+            Self::Spool(_) => Some(Status::INSUFFICIENT_STORAGE),
+        }
+    }
+
+    /// What is wrong, in one line for the client. What the disk said is for the log.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Spool(_) => "the request body could not be stored".to_owned(),
+            told => told.to_string(),
         }
     }
 }

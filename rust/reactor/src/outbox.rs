@@ -64,11 +64,18 @@ pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     /// Octets of the first segment that are gone already.
     sent: usize,
+    /// Octets that wait in memory, those that are gone not counted.
+    octets: usize,
 }
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
+    }
+
+    /// Whether no more than `ahead` octets wait in memory; with none, whether nothing waits at all.
+    pub(crate) fn fits(&self, ahead: usize) -> bool {
+        self.is_empty() || (ahead > 0 && self.octets <= ahead)
     }
 
     pub(crate) fn push(&mut self, segment: Segment) {
@@ -79,6 +86,7 @@ impl Outbox {
         if empty {
             return;
         }
+        self.octets += segment.octets().len();
         // Small pieces that follow one another are one buffer to the kernel.
         if let (Some(Segment::Bytes(last)), Segment::Bytes(next)) =
             (self.segments.back_mut(), &segment)
@@ -142,6 +150,7 @@ impl Outbox {
     }
 
     fn drop_sent(&mut self, mut taken: usize) {
+        self.octets = self.octets.saturating_sub(taken);
         while let Some(first) = self.segments.front() {
             let left = first.octets().len() - self.sent;
             if taken < left || matches!(first, Segment::File { .. }) {

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use meinheld_protocol::{Head, HeadPool, Policy};
@@ -13,16 +12,16 @@ use slab::Slab;
 
 use crate::accept::{Accepting, Listener};
 use crate::client::{Client, Phase};
-use crate::clock::Clock;
+use crate::clock::{Clock, Tick};
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event, ForeignId, TimerId};
 use crate::idle::IdleList;
 use crate::peer::Trust;
 use crate::proxy::ProxyProtocol;
-use crate::remote::{Command, Remote};
 use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
 use crate::spool::Spooling;
 use crate::timers::{TimerKey, Timers};
+use crate::waker::Waker;
 
 /// How request bodies reach the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +132,12 @@ pub struct Reactor {
     pool: Vec<Vec<u8>>,
     foreign: Slab<Foreign>,
     next_timer: u64,
-    remote: Remote,
-    commands: Receiver<Command>,
+    /// When the present wait ends by itself; `None` while nobody waits, or a wake-up is on its way.
+    asleep_until: Option<Tick>,
+    /// No request is to begin.
+    pub(crate) held: bool,
+    /// Connections that have sent something meanwhile.
+    pub(crate) held_back: Vec<ConnId>,
     pub(crate) lifecycle: Lifecycle,
     /// Clients wait to be accepted, and the worker is full.
     pub(crate) crowded: bool,
@@ -158,7 +161,6 @@ impl Reactor {
     /// When the process has no descriptors left.
     pub fn new(options: Options) -> io::Result<Self> {
         let selector = Arc::new(Selector::new()?);
-        let (remote, commands) = Remote::new(Arc::clone(&selector));
         let spooling = Spooling {
             memory: options.body_memory,
             folder: options.body_folder.clone(),
@@ -178,8 +180,9 @@ impl Reactor {
             pool: Vec::new(),
             foreign: Slab::new(),
             next_timer: 0,
-            remote,
-            commands,
+            asleep_until: None,
+            held: false,
+            held_back: Vec::new(),
             lifecycle: Lifecycle::Serving,
             crowded: false,
             exhausted: false,
@@ -230,6 +233,7 @@ impl Reactor {
             }
             None => limit,
         };
+        self.asleep_until = (!timeout.is_zero()).then(|| self.clock.after(timeout));
         let storage = std::mem::take(&mut self.wait_storage);
         Wait::new(Arc::clone(&self.selector), timeout, storage)
     }
@@ -237,6 +241,7 @@ impl Reactor {
     /// Takes in what a wait brought: accepts, receives, sends, expires. What comes of it is
     /// yielded by [`poll`](Self::poll).
     pub fn absorb(&mut self, wait: Wait) {
+        self.asleep_until = None;
         self.clock.advance();
         let mut ready = wait.into_ready();
         for (token, readiness) in ready.drain(..) {
@@ -244,10 +249,7 @@ impl Reactor {
                 Token::Client(id) => self.client_ready(id, readiness),
                 Token::Listener(index) => self.accept_burst(index as usize),
                 Token::Foreign(id) => self.report_foreign(id, readiness),
-                Token::Waker => {
-                    self.selector.quiet_waker();
-                    self.run_commands();
-                }
+                Token::Waker => self.selector.quiet_waker(),
             }
         }
         self.wait_storage = ready;
@@ -270,28 +272,37 @@ impl Reactor {
         if readiness.writable {
             self.flush(id);
         }
-        if readiness.readable {
+        if readiness.readable && (readiness.hangup || !self.hold_back(id)) {
             self.read_ready(id, readiness.hangup);
         }
     }
 
-    fn run_commands(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Send(id, segment) => {
-                    self.queue_segment(id, segment);
-                    self.flush(id);
-                }
-                Command::Finish(id, keep) => self.finish(id, keep),
-                Command::Abort(id) => self.abort(id),
-                Command::Wake => {}
-            }
+    /// What ends a wait from another thread. A thread that shares the reactor under a lock needs it
+    /// only for what the reactor cannot know: an operation that brings about an event, or an
+    /// earlier timer, ends the wait by itself.
+    pub fn waker(&self) -> Waker {
+        Waker::new(Arc::clone(&self.selector))
+    }
+
+    /// Puts an event where [`poll`](Self::poll) finds it.
+    pub(crate) fn emit(&mut self, event: Event) {
+        self.queue.push_back(event);
+        self.rouse();
+    }
+
+    /// Ends the present wait, if another thread waits: there is something to look at.
+    pub(crate) fn rouse(&mut self) {
+        if self.asleep_until.take().is_some() {
+            self.selector.wake();
         }
     }
 
-    /// A handle for other threads.
-    pub fn remote(&self) -> Remote {
-        self.remote.clone()
+    /// Sets a timer, for which the present wait is cut short where it would come too late.
+    pub(crate) fn schedule(&mut self, at: Tick, key: TimerKey) {
+        self.timers.insert(at, key);
+        if self.asleep_until.is_some_and(|until| at < until) {
+            self.rouse();
+        }
     }
 
     /// Open connections, lingering ones included.
@@ -340,7 +351,7 @@ impl Reactor {
             && !foreign.reported
         {
             foreign.reported = true;
-            self.queue.push_back(Event::Foreign(id, readiness));
+            self.emit(Event::Foreign(id, readiness));
         }
     }
 
@@ -363,7 +374,7 @@ impl Reactor {
         self.clock.advance();
         let id = TimerId(self.next_timer);
         self.next_timer += 1;
-        self.timers.insert(
+        self.schedule(
             self.clock.after(delay).saturating_add(1),
             TimerKey::User(id),
         );

@@ -5,10 +5,12 @@ use std::io;
 use meinheld_protocol::{Awaits, Framing, Head, Received, encode};
 
 use crate::client::{Incoming, Interest, Phase};
+use crate::deadline::bought;
 use crate::event::{ConnId, Event, Rejection, Request};
 use crate::reactor::{BUFFER, BodyPolicy, Reactor};
 use crate::spool::{Body, Spool};
 use crate::transport::Read;
+use crate::window::{Rest, Window};
 
 /// Octets that wait for more in a buffer of just that size: ten thousand clients that stop in the
 /// middle must not hold ten thousand full buffers.
@@ -17,15 +19,6 @@ const WAITING: usize = 512;
 const BODY_READ: usize = 256 * 1024;
 /// Octets of a closed connection that are read and dropped, at most: gunicorn's bound.
 const LINGER_OCTETS: usize = 64 * 1024;
-
-/// A piece of a windowed body, from [`Reactor::take_body`].
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Window {
-    /// Octets in order.
-    pub octets: Vec<u8>,
-    /// Nothing follows these.
-    pub complete: bool,
-}
 
 /// What reading from the socket calls for next.
 enum Next {
@@ -47,7 +40,7 @@ impl Reactor {
         }
         match client.phase {
             Phase::Lingering { dropped } => self.linger_read(id, dropped),
-            Phase::Receiving => self.receive(id, hangup),
+            Phase::Receiving | Phase::Discarding { .. } => self.receive(id, hangup),
             Phase::Answering | Phase::Flushing { .. } => self.read_ahead(id, hangup),
         }
     }
@@ -65,18 +58,18 @@ impl Reactor {
     /// While a request is being answered: notices a client that leaves, and keeps what it sends
     /// early, as far as one buffer holds it.
     fn read_ahead(&mut self, id: ConnId, hangup: bool) {
+        let limit = self.window_limit();
         let Some(client) = self.client(id) else {
             return;
         };
-        let windowed = client.incoming.is_some();
-        let read = if windowed && self.window_is_full(id) {
-            Ok(Next::Nothing)
-        } else {
-            self.fill(id)
+        let room = client.window().and_then(|window| window.room(limit));
+        let read = match room {
+            Some(0) => Ok(Next::Nothing),
+            _ => self.fill(id),
         };
         match read {
             Ok(Next::Nothing) if hangup => self.vanish(id, false),
-            Ok(_) if windowed => self.advance(id),
+            Ok(_) if room.is_some() => self.advance(id),
             Ok(_) => self.update_interest(id),
             Err(_) => self.vanish(id, false),
         }
@@ -91,11 +84,16 @@ impl Reactor {
         match read {
             Read::Octets(count) => {
                 let patience = self.options.timeouts.body;
-                if self
-                    .client(id)
-                    .is_some_and(|client| client.deadline_for == Awaits::Body)
-                {
-                    self.credit(id, count as u64, patience);
+                match self.client(id) {
+                    Some(client) if client.deadline_for == Awaits::Body => {
+                        self.credit(id, count as u64, patience);
+                    }
+                    Some(client) => {
+                        if let Some(window) = client.window() {
+                            window.credit(bought(count as u64), patience);
+                        }
+                    }
+                    None => {}
                 }
                 Ok(Next::Parse)
             }
@@ -113,17 +111,23 @@ impl Reactor {
     /// Receives straight into a body of known length, which spares a copy; `None` where octets
     /// have to be parsed first.
     fn fill_body(&mut self, id: ConnId) -> io::Result<Option<Read>> {
+        let window_limit = self.window_limit();
         let Some(client) = self.client(id).filter(|client| client.input.is_empty()) else {
             return Ok(None);
         };
         let Some(left) = client.protocol.body_remaining() else {
             return Ok(None);
         };
-        let Some(Incoming::Whole { spool, .. }) = client.incoming.as_deref_mut() else {
-            return Ok(None);
+        let (storage, room) = match client.incoming.as_deref_mut() {
+            Some(Incoming::Whole { spool, .. }) => (spool.memory(), BODY_READ),
+            Some(Incoming::Windowed(window)) => {
+                let room = window.room(window_limit).unwrap_or(0);
+                (&mut window.octets, room)
+            }
+            None => return Ok(None),
         };
-        let limit = usize::try_from(left).unwrap_or(usize::MAX).min(BODY_READ);
-        let read = client.transport.read_append(spool.memory(), limit)?;
+        let limit = usize::try_from(left).unwrap_or(usize::MAX).min(room);
+        let read = client.transport.read_append(storage, limit)?;
         if let Read::Octets(count) = read {
             client.protocol.body_received(count as u64);
         }
@@ -190,11 +194,20 @@ impl Reactor {
                             window.octets.extend_from_slice(octets);
                             Ok(())
                         }
-                        None => Ok(()),
+                        None => {
+                            let count = octets.len() as u64;
+                            if !client.drop_octets(count) {
+                                return self.close(id);
+                            }
+                            Ok(())
+                        }
                     };
                     if let Err(error) = kept {
                         return self.reject(id, Rejection::Spool(error));
                     }
+                }
+                Ok(Received::End) if matches!(client.phase, Phase::Discarding { .. }) => {
+                    return self.answered(id, true);
                 }
                 Ok(Received::End) => self.body_arrived(id),
                 Err(error) => return self.reject(id, Rejection::Protocol(error)),
@@ -228,13 +241,14 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        if client.phase == Phase::Receiving {
-            if client.half_closed && client.protocol.awaits() == Awaits::Idle {
-                return self.close(id);
+        match client.phase {
+            Phase::Receiving if client.half_closed && client.protocol.awaits() == Awaits::Idle => {
+                self.close(id);
             }
-            self.await_client(id);
-        } else if client.incoming.is_some() {
-            self.update_interest(id);
+            Phase::Receiving => self.await_client(id),
+            // Answered at once, it never needs to be watched.
+            _ if client.interest == Interest::Unregistered => {}
+            _ => self.update_interest(id),
         }
     }
 
@@ -255,10 +269,11 @@ impl Reactor {
                 self.send_continue(id);
             }
             BodyPolicy::Windowed(_) => {
+                let window = Window::new(self.options.timeouts.body);
                 let Some(client) = self.client(id) else {
                     return;
                 };
-                client.incoming = Some(Box::new(Incoming::Windowed(Window::default())));
+                client.incoming = Some(Box::new(Incoming::Windowed(window)));
                 self.hand_over(id, head, Body::Arriving);
             }
         }
@@ -281,16 +296,15 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        match client.incoming.take().map(|boxed| *boxed) {
-            Some(Incoming::Whole { head, spool }) => match spool.finish(&self.spooling) {
+        if let Some(window) = client.window() {
+            window.rest = Rest::Complete;
+            return;
+        }
+        if let Some(Incoming::Whole { head, spool }) = client.incoming.take().map(|boxed| *boxed) {
+            match spool.finish(&self.spooling) {
                 Ok(body) => self.hand_over(id, head, body),
                 Err(error) => self.reject(id, Rejection::Spool(error)),
-            },
-            Some(Incoming::Windowed(mut window)) => {
-                window.complete = true;
-                client.incoming = Some(Box::new(Incoming::Windowed(window)));
             }
-            None => {}
         }
     }
 
@@ -315,52 +329,7 @@ impl Reactor {
             peer: client.peer.clone(),
             origin: client.proxying.origin().copied().map(Box::new),
         };
-        self.queue.push_back(Event::Request(request));
-    }
-
-    /// Takes the octets of a windowed body that have come; empty while none have. Room in the
-    /// window lets the client go on.
-    pub fn take_body(&mut self, id: ConnId) -> Option<Window> {
-        let client = self.client(id)?;
-        let Some(Incoming::Windowed(window)) = client.incoming.as_deref_mut() else {
-            return None;
-        };
-        let taken = std::mem::replace(
-            window,
-            Window {
-                octets: Vec::new(),
-                complete: window.complete,
-            },
-        );
-        self.advance(id);
-        self.update_interest(id);
-        Some(taken)
-    }
-
-    fn window_is_full(&mut self, id: ConnId) -> bool {
-        let BodyPolicy::Windowed(limit) = self.options.body else {
-            return false;
-        };
-        match self
-            .client(id)
-            .and_then(|client| client.incoming.as_deref())
-        {
-            Some(Incoming::Windowed(window)) => window.complete || window.octets.len() >= limit,
-            _ => false,
-        }
-    }
-
-    fn announce_window(&mut self, id: ConnId) {
-        let waiting = match self
-            .client(id)
-            .and_then(|client| client.incoming.as_deref())
-        {
-            Some(Incoming::Windowed(window)) => window.complete || !window.octets.is_empty(),
-            _ => false,
-        };
-        if waiting {
-            self.queue.push_back(Event::BodyReady(id));
-        }
+        self.emit(Event::Request(request));
     }
 
     /// Waits for what the protocol awaits, as long as that may take.
@@ -387,7 +356,7 @@ impl Reactor {
 
     /// Whether a read is wanted on this connection.
     pub(crate) fn wants_read(&mut self, id: ConnId) -> bool {
-        let full = self.window_is_full(id);
+        let limit = self.window_limit();
         let Some(client) = self.client(id) else {
             return false;
         };
@@ -395,10 +364,13 @@ impl Reactor {
             return false;
         }
         match client.phase {
-            Phase::Receiving | Phase::Lingering { .. } => true,
-            Phase::Answering | Phase::Flushing { .. } if client.incoming.is_some() => !full,
+            Phase::Receiving => !client.held,
+            Phase::Discarding { .. } | Phase::Lingering { .. } => true,
             Phase::Answering | Phase::Flushing { .. } => {
-                !client.input.has_storage() || !client.input.room().is_empty()
+                match client.window().and_then(|window| window.room(limit)) {
+                    Some(room) => room > 0,
+                    None => !client.input.has_storage() || !client.input.room().is_empty(),
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use common::{Server, echo, exchange, read_all, read_body, respond};
-use meinheld_reactor::{Command, Event, Options, Segment, Timeouts};
+use meinheld_reactor::{Event, Options, Segment, Timeouts};
 
 #[test]
 fn a_drain_answers_what_is_in_flight_and_refuses_the_rest() {
@@ -132,7 +132,7 @@ fn patience_begins_when_the_answer_is_complete() {
         .unwrap();
     assert_eq!(read_body(&mut client), "done\n");
     // The loop turns, and looks at its timers.
-    server.remote.submit(Command::Wake);
+    server.waker.wake();
     client
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();

@@ -7,7 +7,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use common::{Server, answer, echo, exchange, read_all, read_body, respond};
-use meinheld_reactor::{BodyPolicy, Event, Options, Progress, Segment, Timeouts};
+use meinheld_reactor::{
+    BodyPart, BodyPolicy, Event, Options, Progress, Request, Segment, Timeouts,
+};
 
 fn impatient() -> Options {
     let brief = Duration::from_millis(50);
@@ -130,7 +132,7 @@ fn an_answer_to_a_slow_reader_waits_for_room() {
                 reactor.queue_segment(request.id, Segment::Bytes(head.into_bytes()));
                 reactor.queue_segment(request.id, Segment::Bytes(body));
                 assert_eq!(reactor.flush(request.id), Progress::Pending);
-                reactor.want_room(request.id);
+                reactor.want_room(request.id, 0);
             }
             Event::Room(id) => reactor.finish(id, false),
             _ => {}
@@ -179,16 +181,14 @@ fn a_windowed_body_is_handed_over_as_it_arrives() {
     let server = Server::start(
         options,
         Box::new(move |reactor, event| match event {
-            Event::Request(request) => reactor.send_continue(request.id),
-            Event::BodyReady(id) => {
-                let Some(window) = reactor.take_body(id) else {
-                    return;
-                };
-                seen += window.octets.len();
-                if window.complete {
-                    respond(reactor, id, &format!("{seen}\n"), true);
+            Event::Request(Request { id, .. }) | Event::BodyReady(id) => loop {
+                match reactor.take_body(id) {
+                    BodyPart::Octets(octets) => seen += octets.len(),
+                    BodyPart::End => return respond(reactor, id, &format!("{seen}\n"), true),
+                    BodyPart::Later => return,
+                    other => panic!("{other:?}"),
                 }
-            }
+            },
             _ => {}
         }),
     );
@@ -221,13 +221,7 @@ fn another_thread_can_finish_an_answer() {
         .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         .unwrap();
     let id = given.recv().unwrap();
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec();
-    server
-        .remote
-        .submit(meinheld_reactor::Command::Send(id, Segment::Bytes(answer)));
-    server
-        .remote
-        .submit(meinheld_reactor::Command::Finish(id, true));
+    respond(&mut server.reactor.lock().unwrap(), id, "late", true);
     assert_eq!(read_body(&mut client), "late");
 }
 

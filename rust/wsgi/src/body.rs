@@ -19,7 +19,7 @@ struct Part {
 }
 
 /// Sends all of `iterable`. Lists, and files that the kernel sends, are queued whole and hold
-/// nobody up; of anything else, the next block is asked for when the kernel has accepted the last.
+/// nobody up; of anything else, the next block is asked for when there is room for it.
 pub(crate) fn send(
     gateway: &Gateway,
     exchange: &Exchange,
@@ -48,15 +48,12 @@ fn send_list(
 ) -> Result<(), Failure> {
     if list.len() == 1 {
         let block = list.get_item(0)?;
-        return exchange.send(&bytes_block(&block)?, true).map(drop);
+        return exchange.send(&bytes_block(&block)?, true);
     }
     // All are looked at before the first is framed: a wrong one is a clean 500 then.
     let blocks = list.iter().map(|block| bytes_block(&block));
     for block in blocks.collect::<PyResult<Vec<_>>>()? {
-        if !block.as_bytes().is_empty() {
-            let frame = exchange.frame(block.as_bytes().len(), false)?;
-            gateway.queue_block(exchange.id, frame, &block);
-        }
+        exchange.queue(&block)?;
     }
     gateway.flush(exchange.id)
 }
@@ -75,7 +72,7 @@ fn send_blocks(
             return Ok(());
         };
         exchange.send(&bytes_block(&block)?, false)?;
-        gateway.wait_accepted(py, exchange.id)?;
+        gateway.wait_for_room(py, exchange.id)?;
     }
 }
 
@@ -131,7 +128,8 @@ fn plain_file<'py>(filelike: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
 
 fn send_file(gateway: &Gateway, exchange: &Exchange, part: Part) -> Result<(), Failure> {
     let length = usize::try_from(part.length).unwrap_or(usize::MAX);
-    let frame = exchange.frame(length, false)?;
-    gateway.queue_file(exchange.id, frame, part.file, part.offset);
+    exchange.framed(length, false, |frame| {
+        gateway.queue_file(exchange.id, frame, part.file, part.offset);
+    })?;
     gateway.flush(exchange.id)
 }

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::failure::Failure;
+use crate::ffi::bytes::PinnedBytes;
 use crate::ffi::text;
 use crate::gateway::Gateway;
 use crate::options::SERVER;
@@ -24,7 +25,7 @@ enum Answer {
     /// `start_response` was not called yet.
     Awaited,
     /// It was, but the head has not left, so that an error can still replace it.
-    Begun(Encoded),
+    Begun(ResponseHead),
     /// The head has left.
     Sending(Sending),
     /// The application took the socket over.
@@ -144,12 +145,12 @@ impl Exchange {
         }
     }
 
-    /// Encodes a head from what the application gave.
+    /// Checks and encodes what the application gave of a head.
     fn encode(
         &self,
         status: &Bound<'_, PyString>,
         headers: &Bound<'_, PyList>,
-    ) -> PyResult<Encoded> {
+    ) -> PyResult<ResponseHead> {
         let date = self.gateway.reactor().date();
         let status = text::octets(status)?;
         let out = Vec::with_capacity(512);
@@ -158,7 +159,7 @@ impl Exchange {
         for field in headers {
             add_field(&mut head, &field)?;
         }
-        Ok(head.finish(self.gateway.may_persist()))
+        Ok(head)
     }
 
     fn summarise(&self, status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<()> {
@@ -174,30 +175,58 @@ impl Exchange {
         Ok(())
     }
 
-    /// Admits `octets` of body, with the head where that is still owed. `last` says that nothing
-    /// follows them, so that the end of the body leaves in the same write.
-    pub(crate) fn frame(&self, octets: usize, last: bool) -> Result<Frame, Failure> {
+    /// Admits `octets` of body, with the head where that is still owed, and gives their frame to
+    /// `give`. `last` says that nothing follows them, so that the end of the body leaves in the
+    /// same write. The answer stays locked: what another thread of the application's sends late
+    /// must not come between the octets of the connection's next answer.
+    pub(crate) fn framed<T>(
+        &self,
+        octets: usize,
+        last: bool,
+        give: impl FnOnce(Frame) -> T,
+    ) -> Result<T, Failure> {
         let mut answer = self.answer();
-        let (mut lead, mut sending) = Self::open(&mut answer)?;
+        let (mut lead, mut sending) = self.open(&mut answer)?;
         let (length, tail) = sending.body.frame(&mut lead, octets, last);
         sending.sent += length as u64;
         *answer = Answer::Sending(sending);
-        Ok(Frame { lead, length, tail })
+        Ok(give(Frame { lead, length, tail }))
     }
 
     /// Sends a block; an empty one is nothing (PEP 3333: headers wait for the first octets).
-    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<Progress, Failure> {
-        if block.as_bytes().is_empty() {
-            return Ok(Progress::Accepted);
+    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<(), Failure> {
+        let octets = block.as_bytes();
+        if octets.is_empty() {
+            return Ok(());
         }
-        let frame = self.frame(block.as_bytes().len(), last)?;
-        match self.gateway.send_block(self.id, frame, block) {
+        let pinned = PinnedBytes::worthwhile(block);
+        let send = || {
+            let give = |frame| self.gateway.send_block(self.id, frame, octets, pinned);
+            self.framed(octets.len(), last, give)
+        };
+        let progress = if self.gateway.way.releases(octets.len()) {
+            block.py().detach(send)?
+        } else {
+            send()?
+        };
+        match progress {
             Progress::Gone => Err(Failure::Gone),
-            progress => Ok(progress),
+            Progress::Accepted | Progress::Pending => Ok(()),
         }
     }
 
-    fn open(answer: &mut Answer) -> Result<(Vec<u8>, Sending), Failure> {
+    /// Queues a block behind others, to be [flushed](Gateway::flush) together.
+    pub(crate) fn queue(&self, block: &Bound<'_, PyBytes>) -> Result<(), Failure> {
+        let octets = block.as_bytes();
+        if octets.is_empty() {
+            return Ok(());
+        }
+        let pinned = PinnedBytes::worthwhile(block);
+        let give = |frame| self.gateway.queue_block(self.id, frame, octets, pinned);
+        self.framed(octets.len(), false, give)
+    }
+
+    fn open(&self, answer: &mut Answer) -> Result<(Vec<u8>, Sending), Failure> {
         match answer {
             Answer::Sending(sending) => Ok((Vec::new(), *sending)),
             Answer::TakenOver => Err(Failure::TakenOver),
@@ -206,14 +235,14 @@ impl Exchange {
                 "the application gave a body before it called start_response()",
             ))),
             begun @ Answer::Begun(_) => {
-                let Answer::Begun(encoded) = std::mem::replace(begun, Answer::Awaited) else {
+                let Answer::Begun(begun) = std::mem::replace(begun, Answer::Awaited) else {
                     return Err(Failure::TakenOver);
                 };
                 let Encoded {
                     head,
                     body,
                     persistent,
-                } = encoded;
+                } = begun.finish(self.gateway.may_persist(self.id));
                 Ok((
                     head,
                     Sending {
@@ -234,7 +263,7 @@ impl Exchange {
                 "the application returned without having called start_response()",
             )));
         }
-        let (mut lead, mut sending) = Self::open(&mut answer)?;
+        let (mut lead, mut sending) = self.open(&mut answer)?;
         let end = match sending.body.end() {
             Ok(last) => {
                 lead.extend_from_slice(last);
@@ -245,7 +274,6 @@ impl Exchange {
         // Nothing may follow: not even what close() still writes.
         sending.body = BodyEncoder::Omitted;
         *answer = Answer::Sending(sending);
-        drop(answer);
         if !lead.is_empty() && self.gateway.send_octets(self.id, lead) == Progress::Gone {
             return Err(Failure::Gone);
         }
@@ -297,6 +325,7 @@ impl Exchange {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
+        this.gateway.end_forked_child(py, None)?;
         match exc_info.filter(|given| !given.is_none()) {
             Some(exc_info) if this.head_has_left() => {
                 let error = PyErr::from_value(exc_info.get_item(1)?);
@@ -329,7 +358,8 @@ impl Exchange {
         slf.getattr(intern!(py, "write"))
     }
 
-    /// `write(block)` of PEP 3333: returns once the kernel has accepted all of it.
+    /// `write(block)` of PEP 3333: returns once the kernel has accepted all of it, or, with
+    /// `threads`, all but 256 KiB.
     ///
     /// Raises `ConnectionResetError` when the client is gone.
     #[pyo3(signature = (block, /))]
@@ -338,10 +368,7 @@ impl Exchange {
         let block = bytes_block(block)?;
         let sent = self
             .send(&block, false)
-            .and_then(|progress| match progress {
-                Progress::Pending => self.gateway.wait_accepted(py, self.id),
-                Progress::Accepted | Progress::Gone => Ok(()),
-            });
+            .and_then(|()| self.gateway.wait_for_room(py, self.id));
         sent.map_err(|failure| match failure {
             Failure::Raised(error) => error,
             Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
@@ -369,7 +396,11 @@ impl Exchange {
             .iter()
             .map(|(name, value)| (name.as_slice(), value.as_slice()));
         let hints = encode::early_hints(pairs).map_err(refused)?;
-        self.gateway.send_octets(self.id, hints);
+        // Locked, for the reason of `framed`.
+        let answer = self.answer();
+        if matches!(*answer, Answer::Awaited | Answer::Begun(_)) {
+            self.gateway.send_octets(self.id, hints);
+        }
         Ok(())
     }
 }

@@ -10,23 +10,22 @@ use meinheld_reactor::{
     ConnId, ForeignId, InFlight, Lifecycle, Progress, Reactor, Segment, forked_child,
 };
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use crate::exchange::Frame;
 use crate::face::Face;
 use crate::failure::Failure;
 use crate::ffi::bytes::PinnedBytes;
 use crate::options::Options;
+use crate::way::Way;
 
 /// The heart beats this often while the loop turns: gunicorn's contract asks for once a second.
 const BEAT: Duration = Duration::from_millis(750);
-/// A block up to this length is copied behind the head: one buffer is cheaper to send than two.
-const COPIED: usize = 4096;
 
 /// Shared by the loop and by everything it hands to the application.
 pub(crate) struct Gateway {
     reactor: Mutex<Reactor>,
     pub(crate) face: Face,
+    pub(crate) way: Way,
     pub(crate) in_flight: InFlight,
     pub(crate) sendfile: bool,
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
@@ -43,10 +42,10 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn new(reactor: Reactor, face: Face, signals: ForeignId, options: &Options) -> Self {
         Self {
+            way: Way::new(options.threads, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,
-            // Inline, one request is with the application at a time.
-            in_flight: InFlight::new(1),
+            in_flight: InFlight::new(options.threads),
             sendfile: options.sendfile,
             keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
             signals,
@@ -75,12 +74,8 @@ impl Gateway {
     }
 
     /// Whether a connection answered now may stay.
-    pub(crate) fn may_persist(&self) -> bool {
-        let reactor = self.reactor();
-        self.keep_alive
-            && !self.leaving.load(Ordering::Relaxed)
-            && !reactor.is_crowded()
-            && reactor.lifecycle() == Lifecycle::Serving
+    pub(crate) fn may_persist(&self, id: ConnId) -> bool {
+        self.keep_alive && !self.leaving.load(Ordering::Relaxed) && self.reactor().may_persist(id)
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop
@@ -92,7 +87,7 @@ impl Gateway {
     /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
     pub(crate) fn turn(&self, py: Python<'_>, io_only: bool) -> PyResult<()> {
         self.end_forked_child(py, None)?;
-        let limit = self.until_beat().min(self.grace_left());
+        let limit = self.patience();
         let mut wait = {
             let mut reactor = self.reactor();
             if io_only {
@@ -127,6 +122,25 @@ impl Gateway {
         Ok(())
     }
 
+    /// The longest wait that puts neither the next beat nor the end off.
+    pub(crate) fn patience(&self) -> Duration {
+        self.until_beat().min(self.grace_left())
+    }
+
+    /// Whether the loop has nothing more to do, or no more time.
+    pub(crate) fn is_finished(&self) -> bool {
+        let quiet = match &self.way {
+            Way::Inline => true,
+            Way::Threads(pool) => pool.is_quiet(),
+        };
+        (quiet && self.reactor().lifecycle() == Lifecycle::Gone) || self.grace_is_over()
+    }
+
+    /// Whether the worker has begun to leave.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.grace_ends.get().is_some()
+    }
+
     /// What is left of `graceful_timeout`, once the worker drains.
     fn grace_left(&self) -> Duration {
         let ends = self.grace_ends.get();
@@ -148,7 +162,7 @@ impl Gateway {
         last.map_or(Duration::ZERO, |last| BEAT.saturating_sub(last.elapsed()))
     }
 
-    fn beat(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn beat(&self, py: Python<'_>) -> PyResult<()> {
         *self
             .last_beat
             .lock()
@@ -175,17 +189,19 @@ impl Gateway {
         self.face.draining(py)
     }
 
-    /// Sends a framed block; queues what the kernel does not take, the block without a copy.
+    /// Sends a framed block; queues what the kernel does not take, without a copy where it is
+    /// pinned.
     pub(crate) fn send_block(
         &self,
         id: ConnId,
         frame: Frame,
-        block: &Bound<'_, PyBytes>,
+        octets: &[u8],
+        pinned: Option<PinnedBytes>,
     ) -> Progress {
-        let octets = &block.as_bytes()[..frame.length];
-        if frame.length <= COPIED {
+        let octets = &octets[..frame.length];
+        let Some(mut pinned) = pinned else {
             return self.send_octets(id, frame.merge(octets));
-        }
+        };
         let Frame { lead, length, tail } = frame;
         let mut reactor = self.reactor();
         let slices = [
@@ -198,7 +214,7 @@ impl Gateway {
         };
         let (of_lead, rest) = (taken.min(lead.len()), taken.saturating_sub(lead.len()));
         let (of_block, of_tail) = (rest.min(length), rest.saturating_sub(length));
-        let pinned = PinnedBytes::new(block, length);
+        pinned.truncate(length);
         reactor.queue_segment(id, Segment::Bytes(lead[of_lead..].to_vec()));
         reactor.queue_segment(id, Segment::Shared(Box::new(pinned), of_block));
         reactor.queue_segment(id, Segment::Bytes(tail[of_tail..].to_vec()));
@@ -206,14 +222,20 @@ impl Gateway {
     }
 
     /// Queues a framed block behind others; [`flush`](Self::flush) sends them together.
-    pub(crate) fn queue_block(&self, id: ConnId, frame: Frame, block: &Bound<'_, PyBytes>) {
+    pub(crate) fn queue_block(
+        &self,
+        id: ConnId,
+        frame: Frame,
+        octets: &[u8],
+        pinned: Option<PinnedBytes>,
+    ) {
         let mut reactor = self.reactor();
-        if frame.length <= COPIED {
-            let octets = &block.as_bytes()[..frame.length];
+        let Some(mut pinned) = pinned else {
+            let octets = &octets[..frame.length];
             reactor.queue_segment(id, Segment::Bytes(frame.merge(octets)));
             return;
-        }
-        let pinned = PinnedBytes::new(block, frame.length);
+        };
+        pinned.truncate(frame.length);
         reactor.queue_segment(id, Segment::Bytes(frame.lead));
         reactor.queue_segment(id, Segment::Shared(Box::new(pinned), 0));
         reactor.queue_segment(id, Segment::Bytes(frame.tail.to_vec()));
@@ -245,7 +267,10 @@ impl Gateway {
     pub(crate) fn send_octets(&self, id: ConnId, mut octets: Vec<u8>) -> Progress {
         let mut reactor = self.reactor();
         if octets.is_empty() {
-            return reactor.progress(id);
+            return match reactor.is_connected(id) {
+                true => Progress::Accepted,
+                false => Progress::Gone,
+            };
         }
         let Some(taken) = reactor.try_write(id, &[IoSlice::new(&octets)]) else {
             return Progress::Gone;
@@ -258,20 +283,22 @@ impl Gateway {
         reactor.flush(id)
     }
 
-    /// Waits until the kernel has accepted all of this answer so far, in turns that only move
-    /// octets: no application call starts meanwhile. When the worker may stay no longer, the
-    /// connection is aborted.
-    pub(crate) fn wait_accepted(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
+    /// Waits until so little of this answer is on its way that the application may give more.
+    pub(crate) fn wait_for_room(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
         loop {
-            self.tend(py)?;
-            if self.grace_is_over() {
-                self.reactor().abort(id);
-            }
-            let progress = self.reactor().progress(id);
+            self.way.attend(self, py, id)?;
+            let progress = {
+                let mut reactor = self.reactor();
+                let progress = reactor.want_room(id, self.way.ahead());
+                if progress == Progress::Pending {
+                    self.way.expect(id);
+                }
+                progress
+            };
             match progress {
                 Progress::Accepted => return Ok(()),
                 Progress::Gone => return Err(Failure::Gone),
-                Progress::Pending => self.turn(py, true)?,
+                Progress::Pending => self.way.wait(self, py)?,
             }
         }
     }

@@ -1,89 +1,98 @@
-//! `wsgi.input`: a body that is all there, so that no read ever blocks on the network.
+//! `wsgi.input`: a body that is all there or, with `threads`, one that arrives as it is read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use meinheld_reactor::Body;
+use meinheld_reactor::{Body, ConnId};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyList};
 
+use crate::arriving::Arriving;
+use crate::gateway::Gateway;
+
 /// Octets read from a spooled body at once, in search of a line's end.
 const BLOCK: usize = 64 * 1024;
 
-/// A body and how far it was read.
-struct Cursor {
-    source: Source,
-    at: u64,
-}
+/// Octets that a long read is given at first, before they have come.
+const FIRST_ROOM: u64 = 256 * 1024;
 
+/// A body, and how far it was read.
 enum Source {
-    Memory(Vec<u8>),
+    Memory {
+        octets: Vec<u8>,
+        at: usize,
+    },
     File {
         file: File,
         length: u64,
+        at: u64,
         block: Vec<u8>,
         block_at: u64,
     },
+    Arriving(Arriving),
 }
 
-impl Cursor {
-    fn new(body: Body) -> Self {
-        let source = match body {
-            Body::Empty | Body::Arriving => Source::Memory(Vec::new()),
-            Body::Memory(octets) => Source::Memory(octets),
-            Body::File { file, length } => Source::File {
-                file,
-                length,
-                block: Vec::new(),
-                block_at: 0,
-            },
-        };
-        Self { source, at: 0 }
-    }
-
-    fn left(&self) -> u64 {
-        match &self.source {
-            Source::Memory(octets) => octets.len() as u64 - self.at,
-            Source::File { length, .. } => length - self.at,
-        }
-    }
-
+impl Source {
     /// What lies ahead, some of it at least, unless the end is reached.
     fn ahead(&mut self) -> std::io::Result<&[u8]> {
-        match &mut self.source {
-            Source::Memory(octets) => Ok(octets.get(self.at as usize..).unwrap_or_default()),
-            Source::File {
+        match self {
+            Self::Memory { octets, at } => Ok(octets.get(*at..).unwrap_or_default()),
+            Self::File {
                 file,
                 length,
+                at,
                 block,
                 block_at,
             } => {
                 let end = *block_at + block.len() as u64;
-                if self.at < *block_at || self.at >= end {
-                    let wanted = (*length - self.at).min(BLOCK as u64) as usize;
+                if *at < *block_at || *at >= end {
+                    let wanted = (*length - *at).min(BLOCK as u64) as usize;
                     block.resize(wanted, 0);
-                    *block_at = self.at;
-                    file.read_exact_at(block, self.at)?;
+                    *block_at = *at;
+                    file.read_exact_at(block, *at)?;
                 }
-                Ok(&block[(self.at - *block_at) as usize..])
+                Ok(&block[(*at - *block_at) as usize..])
             }
+            Self::Arriving(arriving) => arriving.ahead(),
+        }
+    }
+
+    /// Moves on by `octets` of what lies ahead.
+    fn skip(&mut self, octets: usize) {
+        match self {
+            Self::Memory { at, .. } => *at += octets,
+            Self::File { at, .. } => *at += octets as u64,
+            Self::Arriving(arriving) => arriving.skip(octets),
         }
     }
 
     /// The next `size` octets, or as many as are left.
     fn read(&mut self, size: u64) -> std::io::Result<Vec<u8>> {
-        let count = size.min(self.left());
-        let mut out = vec![0; count as usize];
-        match &self.source {
-            Source::Memory(octets) => {
-                let from = self.at as usize;
-                out.copy_from_slice(&octets[from..from + count as usize]);
-            }
-            Source::File { file, .. } => file.read_exact_at(&mut out, self.at)?,
+        if let Self::File {
+            file, length, at, ..
+        } = self
+        {
+            let count = size.min(*length - *at);
+            let mut out = vec![0; count as usize];
+            file.read_exact_at(&mut out, *at)?;
+            *at += count;
+            return Ok(out);
         }
-        self.at += count;
+        let mut out = Vec::with_capacity(size.min(FIRST_ROOM) as usize);
+        while (out.len() as u64) < size {
+            let ahead = self.ahead()?;
+            let taken = ahead
+                .len()
+                .min(usize::try_from(size - out.len() as u64).unwrap_or(usize::MAX));
+            if taken == 0 {
+                break;
+            }
+            out.extend_from_slice(&ahead[..taken]);
+            self.skip(taken);
+        }
         Ok(out)
     }
 
@@ -100,7 +109,7 @@ impl Cursor {
             let end = memchr::memchr(b'\n', ahead);
             let taken = end.map_or(ahead.len(), |at| at + 1);
             line.extend_from_slice(&ahead[..taken]);
-            self.at += taken as u64;
+            self.skip(taken);
             if end.is_some() {
                 break;
             }
@@ -113,23 +122,69 @@ impl Cursor {
 /// (`wsgi.input_terminated`).
 #[pyclass(frozen, module = "meinheld_worker._core")]
 pub struct Input {
-    cursor: Mutex<Cursor>,
+    gateway: Arc<Gateway>,
+    source: Mutex<Source>,
+    /// Whether a read can take long, so that the interpreter is released meanwhile.
+    waits: bool,
+    over: Arc<AtomicBool>,
 }
 
 impl Input {
-    pub(crate) fn new(body: Body) -> Self {
+    pub(crate) fn new(gateway: &Arc<Gateway>, id: ConnId, body: Body) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let memory = |octets| Source::Memory { octets, at: 0 };
+        let source = match body {
+            Body::Empty => memory(Vec::new()),
+            Body::Memory(octets) => memory(octets),
+            Body::File { file, length } => Source::File {
+                file,
+                length,
+                at: 0,
+                block: Vec::new(),
+                block_at: 0,
+            },
+            Body::Arriving => {
+                let whole = gateway.reactor().take_whole_body(id);
+                whole.map_or_else(
+                    || Source::Arriving(Arriving::new(gateway.clone(), id, over.clone())),
+                    memory,
+                )
+            }
+        };
         Self {
-            cursor: Mutex::new(Cursor::new(body)),
+            gateway: gateway.clone(),
+            waits: !matches!(source, Source::Memory { .. }),
+            source: Mutex::new(source),
+            over,
         }
     }
 
-    fn cursor(&self) -> MutexGuard<'_, Cursor> {
-        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The request is over: no octet that its connection receives from now on is its body's.
+    pub(crate) fn over(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Never held attached where a read can wait: whoever holds it may need the interpreter.
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next<'py>(
+        &self,
+        py: Python<'py>,
+        take: impl FnOnce(&mut Source) -> std::io::Result<Vec<u8>> + Send,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        self.gateway.end_forked_child(py, None)?;
+        let taken = if self.waits {
+            py.detach(|| take(&mut self.source()))
+        } else {
+            take(&mut self.source())
+        };
+        Ok(PyBytes::new(py, &taken?))
     }
 
     fn next_line<'py>(&self, py: Python<'py>, size: u64) -> PyResult<Bound<'py, PyBytes>> {
-        let line = self.cursor().line(size)?;
-        Ok(PyBytes::new(py, &line))
+        self.next(py, |source| source.line(size))
     }
 }
 
@@ -157,18 +212,16 @@ impl Input {
         size: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let size = octets(size)?;
-        let mut cursor = self.cursor();
-        if let Source::Memory(body) = &cursor.source {
+        if !self.waits
+            && let Source::Memory { octets, at } = &mut *self.source()
+        {
             // The common case goes into the `bytes` object without a copy between.
-            let from = cursor.at as usize;
-            let count = size.min(cursor.left());
-            let bytes = PyBytes::new(py, &body[from..from + count as usize]);
-            cursor.at += count;
-            return Ok(bytes);
+            let ahead = octets.get(*at..).unwrap_or_default();
+            let count = ahead.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+            *at += count;
+            return Ok(PyBytes::new(py, &ahead[..count]));
         }
-        drop(cursor);
-        let read = py.detach(|| self.cursor().read(size))?;
-        Ok(PyBytes::new(py, &read))
+        self.next(py, |source| source.read(size))
     }
 
     /// The next line, with its line feed, cut to `size` octets.

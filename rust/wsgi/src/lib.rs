@@ -8,6 +8,7 @@ use {httparse as _, memchr as _};
 
 use pyo3::prelude::*;
 
+mod arriving;
 mod body;
 mod environ;
 mod exchange;
@@ -19,12 +20,14 @@ mod gateway;
 mod input;
 mod names;
 mod options;
+mod pool;
 mod serve;
 mod socket;
+mod way;
 mod worker;
 
 /// The native half of the meinheld worker.
-#[pymodule(gil_used = true)]
+#[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use crate::exchange::Exchange;

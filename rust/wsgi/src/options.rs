@@ -7,9 +7,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use meinheld_protocol::{HeaderMap, Limits, Policy};
 use meinheld_reactor::proxy::{ProxyProtocol, Versions};
-use meinheld_reactor::{BodyPolicy, Options as ReactorOptions, Timeouts, Trust};
+use meinheld_reactor::{Options as ReactorOptions, Timeouts, Trust};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+use crate::way;
 
 /// The product name in Server fields: without a version, which only helps attackers.
 pub(crate) const SERVER: &str = "meinheld";
@@ -19,6 +21,8 @@ pub(crate) const SERVER: &str = "meinheld";
 pub struct Options {
     pub(crate) reactor: ReactorOptions,
     pub(crate) graceful_timeout: Duration,
+    /// Threads that call the application; with one it is the loop's own.
+    pub(crate) threads: usize,
     pub(crate) max_requests: Option<u64>,
     pub(crate) sendfile: bool,
     pub(crate) script_name: String,
@@ -88,6 +92,7 @@ impl Options {
         keepalive,
         graceful_timeout,
         worker_connections,
+        threads,
         max_requests,
         sendfile,
         script_name,
@@ -117,6 +122,7 @@ impl Options {
         keepalive: f64,
         graceful_timeout: f64,
         worker_connections: usize,
+        threads: usize,
         max_requests: Option<u64>,
         sendfile: bool,
         script_name: String,
@@ -165,7 +171,7 @@ impl Options {
                 policy,
                 trust: read_trust("forwarded_allow_ips", &forwarded_allow_ips)?,
                 proxy_protocol: read_proxy_protocol(proxy_protocol, &proxy_allow_ips)?,
-                body: BodyPolicy::Whole,
+                body: way::body_policy(threads),
                 body_memory,
                 body_folder,
                 timeouts,
@@ -173,6 +179,7 @@ impl Options {
                 server: SERVER,
             },
             graceful_timeout: seconds("graceful_timeout", graceful_timeout)?,
+            threads,
             max_requests,
             sendfile,
             script_name,

@@ -1,11 +1,11 @@
-//! One request, from the event to the end of its answer, inline on the loop's thread.
+//! One request, from the event to the end of its answer, on one thread.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use meinheld_protocol::Status;
 use meinheld_protocol::encode::{self, RequestTraits};
-use meinheld_reactor::{Body, Progress, Record, Request};
+use meinheld_reactor::{Body, Record, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -21,9 +21,6 @@ use crate::gateway::Gateway;
 use crate::input::Input;
 use crate::options::SERVER;
 use crate::socket::ClientSocket;
-
-/// The one slot of [`InFlight`](meinheld_reactor::InFlight) that is used inline.
-const SLOT: usize = 0;
 
 /// The application, and what calling it needs.
 pub(crate) struct Service {
@@ -50,27 +47,31 @@ struct Records<'py> {
 }
 
 impl Service {
-    /// Serves one request.
+    /// Serves one request, in the thread's `slot` of the requests in flight.
     ///
     /// # Errors
     ///
     /// What ends the worker: a `SystemExit` of a signal handler.
-    pub(crate) fn serve(&self, py: Python<'_>, mut request: Request) -> PyResult<()> {
+    pub(crate) fn serve(&self, py: Python<'_>, slot: usize, mut request: Request) -> PyResult<()> {
         let id = request.id;
         let head = &request.head;
         let record = Record::new(id, request.who(), head.method(), head.target());
-        self.gateway.in_flight.enter(SLOT, record);
+        self.gateway.in_flight.enter(slot, record);
         let body = std::mem::replace(&mut request.body, Body::Empty);
         let outcome = self.answer(py, &request, body);
-        self.gateway.in_flight.leave(SLOT);
+        self.gateway.in_flight.leave(slot);
         // Also where close() or a hook forked.
         self.gateway.end_forked_child(py, outcome.as_ref().err())?;
         let mut reactor = self.gateway.reactor();
         reactor.recycle(request.head);
-        match outcome? {
-            Outcome::Finished { keep } => reactor.finish(id, keep),
-            Outcome::Broken => reactor.abort(id),
-            Outcome::Nothing => {}
+        match outcome {
+            Ok(Outcome::Finished { keep }) => reactor.finish(id, keep),
+            Ok(Outcome::Broken) => reactor.abort(id),
+            Ok(Outcome::Nothing) => {}
+            Err(error) => {
+                reactor.abort(id);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -79,8 +80,8 @@ impl Service {
         let traits = RequestTraits::from(&request.head);
         let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits);
         let exchange = Bound::new(py, exchange)?;
-        let input = Bound::new(py, Input::new(body))?.into_any();
-        let records = self.records(py, request, &input)?;
+        let input = Bound::new(py, Input::new(&self.gateway, request.id, body))?;
+        let records = self.records(py, request, input.as_any())?;
         let mut environ = None;
         let mut iterable = None;
         let mut ended = match &records {
@@ -92,7 +93,7 @@ impl Service {
             None => Ok(()),
         };
         if ended.is_ok() {
-            match self.environ(py, request, &exchange, &input) {
+            match self.environ(py, request, &exchange, input.as_any()) {
                 Ok(built) => {
                     (ended, iterable) = self.call(py, &exchange, &built);
                     environ = Some(built);
@@ -106,6 +107,8 @@ impl Service {
             None => self.close(py, iterable, request),
         };
         exchange.get().over();
+        input.get().over();
+        self.gateway.way.over(request.id);
         reported.and(outcome)
     }
 
@@ -174,7 +177,7 @@ impl Service {
             }
             Err(Failure::Gone | Failure::TakenOver) => Ok(Outcome::Nothing),
             Err(Failure::Misconfigured(reason)) => {
-                self.send_error(request, &reason);
+                self.send_error(request, Status::INTERNAL_SERVER_ERROR, &reason);
                 self.gateway
                     .face
                     .rejected(py, request.peer.to_string(), reason)?;
@@ -195,7 +198,7 @@ impl Service {
         if face.ends_worker(py, &error) {
             return Err(error);
         }
-        let gone = self.gateway.reactor().progress(request.id) == Progress::Gone;
+        let gone = !self.gateway.reactor().is_connected(request.id);
         if error.is_instance_of::<PyStopIteration>(py) {
             // How an application says that the socket was its own affair.
             return Ok(if gone {
@@ -204,8 +207,17 @@ impl Service {
                 Outcome::Broken
             });
         }
+        let of_input = error.is_instance_of::<PyOSError>(py);
+        let fault = self.gateway.reactor().body_fault(request.id);
+        if let Some(fault) = fault.filter(|_| of_input && !exchange.head_has_left()) {
+            // What was wrong with the body came out as the OSError of a read.
+            self.send_error(request, fault.status, &fault.line);
+            let who = request.who().to_string();
+            face.rejected(py, who, fault.line)?;
+            return Ok(Outcome::Finished { keep: false });
+        }
         // An application that lets the OSError of a lost client through has done nothing wrong.
-        if !(gone && error.is_instance_of::<PyOSError>(py)) {
+        if !(gone && of_input) {
             face.failed(py, &error, &request.head)?;
         }
         if gone {
@@ -214,14 +226,14 @@ impl Service {
         if exchange.head_has_left() {
             return Ok(Outcome::Broken);
         }
-        self.send_error(request, "the application failed");
+        let status = Status::INTERNAL_SERVER_ERROR;
+        self.send_error(request, status, "the application failed");
         Ok(Outcome::Finished { keep: false })
     }
 
-    fn send_error(&self, request: &Request, line: &str) {
+    fn send_error(&self, request: &Request, status: Status, line: &str) {
         let date = self.gateway.reactor().date();
         let is_head = request.head.method() == b"HEAD";
-        let status = Status::INTERNAL_SERVER_ERROR;
         let answer = encode::error_answer(status, line, SERVER, &date, is_head);
         self.gateway.send_octets(request.id, answer);
     }

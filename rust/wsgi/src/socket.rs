@@ -56,18 +56,15 @@ impl ClientSocket {
 
     /// The socket, taken over now if it was not before.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(taken) = self.taken.get(py) {
-            return Ok(taken.bind(py).clone());
-        }
-        self.gateway.end_forked_child(py, None)?;
-        let exchange = self.exchange.get();
-        let detached = exchange.take_over().ok_or_else(closed)?;
-        let descriptor = detached.socket.into_raw_fd();
-        let face = &self.gateway.face;
-        let socket = face.take_over(py, descriptor, detached.leftover)?;
-        // Nobody else set it: the reactor gives a connection away once.
-        let _ = self.taken.set(py, socket.clone().unbind());
-        Ok(socket)
+        let taken = self.taken.get_or_try_init(py, || {
+            self.gateway.end_forked_child(py, None)?;
+            let detached = self.exchange.get().take_over().ok_or_else(closed)?;
+            let descriptor = detached.socket.into_raw_fd();
+            let face = &self.gateway.face;
+            face.take_over(py, descriptor, detached.leftover)
+                .map(Bound::unbind)
+        })?;
+        Ok(taken.bind(py).clone())
     }
 
     /// Looks at a duplicate of the socket or, after the take-over, at the socket.
@@ -79,6 +76,7 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return at(taken.bind(py));
         }
+        self.gateway.end_forked_child(py, None)?;
         let exchange = self.exchange.get();
         if exchange.is_over() {
             return Err(closed());

@@ -1,9 +1,11 @@
 //! The loop.
 
+use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use meinheld_reactor::{Event, Lifecycle, Progress, Reactor, watch_forks};
+use meinheld_reactor::{Event, Reactor, Request, watch_forks};
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -12,7 +14,9 @@ use crate::face::Face;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
 use crate::options::Options;
+use crate::pool::{Overflow, Pool};
 use crate::serve::Service;
+use crate::way::Way;
 
 /// The event loop of one worker process.
 #[pyclass(frozen, module = "meinheld_worker._core")]
@@ -66,13 +70,47 @@ impl Loop {
     ///
     /// Raises what ends the worker at once: `SystemExit` of a signal handler.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let ran = self.turns(py);
+        let ran = match &self.service.gateway.way {
+            Way::Inline => self.turns(py),
+            Way::Threads(pool) => self.turns_beside(py, pool),
+        };
         // Before anything is closed: in a child of the application's it is not its own.
         self.service
             .gateway
             .end_forked_child(py, ran.as_ref().err())?;
         self.service.gateway.reactor().end();
+        if let Way::Threads(pool) = &self.service.gateway.way {
+            pool.close();
+        }
         ran
+    }
+
+    /// Serves requests on the calling thread, as number `slot` of `threads`, until the loop has
+    /// ended.
+    ///
+    /// Raises `RuntimeError` where the application is called by the loop itself.
+    fn work(&self, py: Python<'_>, slot: usize) -> PyResult<()> {
+        let gateway = &self.service.gateway;
+        let Way::Threads(pool) = &gateway.way else {
+            return Err(PyRuntimeError::new_err("this loop has one thread, its own"));
+        };
+        // As `top -H` and debuggers show it; Python's own name is not told to the system before 3.14.
+        if let Ok(name) = CString::new(format!("meinheld-{}", slot + 1)) {
+            let _ = rustix::thread::set_name(&name);
+        }
+        while py.detach(|| pool.await_requests()) {
+            while let Some(request) = pool.next() {
+                let taken = self.take(py, slot, request);
+                pool.finished(gateway.is_draining());
+                match taken {
+                    Ok(()) => {}
+                    // Of a handler that is ending the process.
+                    Err(error) if error.is_instance_of::<PySystemExit>(py) => return Ok(()),
+                    Err(error) => error.write_unraisable(py, None),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Leaves gracefully. A signal handler may call this while the application runs: its answer
@@ -112,10 +150,26 @@ impl Loop {
 }
 
 impl Loop {
+    /// Turns that leave the application to the threads.
+    fn turns_beside(&self, py: Python<'_>, pool: &Pool) -> PyResult<()> {
+        let gateway = &self.service.gateway;
+        let mut overflow = Overflow::default();
+        gateway.tend(py)?;
+        while !gateway.is_finished() {
+            let news = py.detach(|| overflow.turn(gateway, pool))?;
+            for event in news {
+                self.handle(py, event)?;
+            }
+            gateway.tend(py)?;
+        }
+        Ok(())
+    }
+
+    /// Turns that call the application.
     fn turns(&self, py: Python<'_>) -> PyResult<()> {
         let gateway = &self.service.gateway;
         gateway.tend(py)?;
-        while gateway.reactor().lifecycle() != Lifecycle::Gone && !gateway.grace_is_over() {
+        while !gateway.is_finished() {
             gateway.turn(py, false)?;
             gateway.tend(py)?;
             // As many as there are now: what they bring about is looked at after the sockets.
@@ -134,15 +188,7 @@ impl Loop {
         let gateway = &self.service.gateway;
         match event {
             Event::Request(request) => {
-                let mut reactor = gateway.reactor();
-                if reactor.progress(request.id) == Progress::Gone {
-                    // The client left while its request waited.
-                    reactor.recycle(request.head);
-                    return Ok(());
-                }
-                drop(reactor);
-                self.count(py)?;
-                self.service.serve(py, request)?;
+                self.take(py, 0, request)?;
                 gateway.tend(py)
             }
             Event::Rejected { peer, cause } => {
@@ -157,13 +203,24 @@ impl Loop {
                 let message = format!("an answer to {peer} was aborted: its file became shorter");
                 gateway.face.warn(py, message)
             }
-            // Inline, answers are pushed on by the turns themselves, and signals by `tend`.
-            Event::Foreign(..)
-            | Event::Room(_)
-            | Event::Gone(_)
-            | Event::BodyReady(_)
-            | Event::Timer(_) => Ok(()),
+            // The one descriptor that is watched: a signal has come.
+            Event::Foreign(..) => gateway.beat(py),
+            // Inline, whoever waits for these looks for itself.
+            Event::Room(_) | Event::Gone(_) | Event::BodyReady(_) | Event::Timer(_) => Ok(()),
         }
+    }
+
+    /// Serves one request, unless its client has left while it waited.
+    fn take(&self, py: Python<'_>, slot: usize, request: Request) -> PyResult<()> {
+        {
+            let mut reactor = self.service.gateway.reactor();
+            if !reactor.is_connected(request.id) {
+                reactor.recycle(request.head);
+                return Ok(());
+            }
+        }
+        self.count(py)?;
+        self.service.serve(py, slot, request)
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<()> {

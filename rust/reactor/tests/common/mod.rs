@@ -5,10 +5,11 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use meinheld_reactor::{Body, Command, Event, Lifecycle, Options, Reactor, Remote, Request};
+use meinheld_reactor::{Body, Event, Lifecycle, Options, Reactor, Request, Waker};
 
 /// What a test's application does with an event.
 pub type Application = Box<dyn FnMut(&mut Reactor, Event) + Send>;
@@ -16,7 +17,9 @@ pub type Application = Box<dyn FnMut(&mut Reactor, Event) + Send>;
 /// A running reactor.
 pub struct Server {
     pub address: SocketAddr,
-    pub remote: Remote,
+    /// Shared with the loop, as an application thread shares it.
+    pub reactor: Arc<Mutex<Reactor>>,
+    pub waker: Waker,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,12 +31,15 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let mut reactor = Reactor::new(options).unwrap();
         reactor.listen(&listener).unwrap();
-        let remote = reactor.remote();
+        let waker = reactor.waker();
+        let reactor = Arc::new(Mutex::new(reactor));
+        let shared = Arc::clone(&reactor);
         let (stop, stopped) = channel();
-        let thread = std::thread::spawn(move || run(&mut reactor, &mut application, &stopped));
+        let thread = std::thread::spawn(move || run(&shared, &mut application, &stopped));
         Self {
             address,
-            remote,
+            reactor,
+            waker,
             stop,
             thread: Some(thread),
         }
@@ -50,7 +56,7 @@ impl Server {
     /// Drains the reactor; returns once its loop has ended.
     pub fn drain(&mut self) {
         let _ = self.stop.send(());
-        self.remote.submit(Command::Wake);
+        self.waker.wake();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -63,16 +69,19 @@ impl Drop for Server {
     }
 }
 
-fn run(reactor: &mut Reactor, application: &mut Application, stopped: &Receiver<()>) {
+fn run(reactor: &Mutex<Reactor>, application: &mut Application, stopped: &Receiver<()>) {
     loop {
-        while let Some(event) = reactor.poll() {
-            application(reactor, event);
+        let mut locked = reactor.lock().unwrap();
+        while let Some(event) = locked.poll() {
+            application(&mut locked, event);
         }
-        if reactor.lifecycle() == Lifecycle::Gone {
+        if locked.lifecycle() == Lifecycle::Gone {
             return;
         }
-        let mut wait = reactor.prepare_wait(Duration::from_secs(1));
+        let mut wait = locked.prepare_wait(Duration::from_secs(60));
+        drop(locked);
         wait.run().unwrap();
+        let mut reactor = reactor.lock().unwrap();
         reactor.absorb(wait);
         if stopped.try_recv().is_ok() {
             reactor.drain(true);

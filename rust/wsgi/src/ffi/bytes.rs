@@ -7,19 +7,31 @@ use pyo3::types::PyBytes;
 pub(crate) struct PinnedBytes {
     start: *const u8,
     length: usize,
-    // Dropped only by a thread that is attached: the loop sends in its own turns. Freeing exact
-    // `bytes` runs no Python code, so it is harmless under the reactor's lock.
+    // Freeing exact `bytes` runs no Python code, so it is harmless under the reactor's lock. Where
+    // the loop is not attached when it has sent them, PyO3 frees them with the next thread that is.
     _owner: Py<PyBytes>,
 }
 
+/// A block up to this length is copied behind the head: one buffer is cheaper to send than two.
+const COPIED: usize = 4096;
+
 impl PinnedBytes {
-    /// The first `length` octets of `bytes`, or all where it has fewer. It must be exactly
-    /// `bytes`: a subclass may have a `__del__`.
-    pub(crate) fn new(bytes: &Bound<'_, PyBytes>, length: usize) -> Self {
+    /// `bytes`, if they are long enough not to be copied.
+    pub(crate) fn worthwhile(bytes: &Bound<'_, PyBytes>) -> Option<Self> {
+        (bytes.as_bytes().len() > COPIED).then(|| Self::new(bytes))
+    }
+
+    /// Cuts it to its first `length` octets.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    /// All of `bytes`, which must be exactly that: a subclass may have a `__del__`.
+    fn new(bytes: &Bound<'_, PyBytes>) -> Self {
         let octets = bytes.as_bytes();
         Self {
             start: octets.as_ptr(),
-            length: length.min(octets.len()),
+            length: octets.len(),
             _owner: bytes.clone().unbind(),
         }
     }

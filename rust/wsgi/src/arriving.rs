@@ -1,0 +1,85 @@
+//! A request body that is still arriving while the application reads it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use meinheld_protocol::Status;
+use meinheld_reactor::{BodyFault, BodyPart, ConnId};
+
+use crate::gateway::Gateway;
+
+/// Reads a body through the reactor's window. Reads wait for the client: not to be called attached.
+pub(crate) struct Arriving {
+    gateway: Arc<Gateway>,
+    id: ConnId,
+    /// The request is over: what the connection receives now is not its body.
+    over: Arc<AtomicBool>,
+    block: Vec<u8>,
+    /// Octets of the block that were read.
+    at: usize,
+    ended: bool,
+}
+
+impl Arriving {
+    pub(crate) fn new(gateway: Arc<Gateway>, id: ConnId, over: Arc<AtomicBool>) -> Self {
+        Self {
+            gateway,
+            id,
+            over,
+            block: Vec::new(),
+            at: 0,
+            ended: false,
+        }
+    }
+
+    /// What lies ahead, some of it at least, unless the end is reached.
+    pub(crate) fn ahead(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.block.len() && !self.ended {
+            self.block = Vec::new();
+            self.at = 0;
+            match self.next_part()? {
+                Some(octets) => self.block = octets,
+                None => self.ended = true,
+            }
+        }
+        Ok(self.block.get(self.at..).unwrap_or_default())
+    }
+
+    /// Moves on by `octets` of what lies ahead.
+    pub(crate) fn skip(&mut self, octets: usize) {
+        self.at += octets;
+    }
+
+    /// Waits for the next octets; `None` at the end.
+    fn next_part(&self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            {
+                let mut reactor = self.gateway.reactor();
+                if self.over.load(Ordering::SeqCst) {
+                    return Err(io::Error::other("the request is over"));
+                }
+                match reactor.take_body(self.id) {
+                    BodyPart::Octets(octets) => return Ok(Some(octets)),
+                    BodyPart::End => return Ok(None),
+                    BodyPart::Failed(fault) => return Err(raised(fault)),
+                    BodyPart::Gone => {
+                        let reason = "the client has gone before its request body was complete";
+                        return Err(io::Error::new(io::ErrorKind::ConnectionReset, reason));
+                    }
+                    BodyPart::Later => self.gateway.way.expect(self.id),
+                }
+            }
+            std::thread::park();
+        }
+    }
+}
+
+fn raised(fault: BodyFault) -> io::Error {
+    let kind = if fault.status == Status::REQUEST_TIMEOUT {
+        io::ErrorKind::TimedOut
+    } else {
+        io::ErrorKind::Other
+    };
+    io::Error::new(kind, fault.line)
+}

@@ -1,0 +1,243 @@
+//! Application threads: how requests reach them, and how they wait.
+//!
+//! The loop parses and sends without the interpreter; a thread answers through the reactor that
+//! both share, so that most answers leave without a wake-up of anybody.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use meinheld_reactor::{ConnId, Event, Request, Waker};
+
+use crate::gateway::Gateway;
+
+/// Requests that wait in the channel, for each thread: enough that no thread goes idle between two
+/// turns of the loop.
+const QUEUED: usize = 32;
+
+/// The threads' side of a worker.
+///
+/// A thread takes a request only when it is attached to the interpreter, so that none is owned by a
+/// thread that waits for the GIL while another one could serve it. Therefore threads are woken one
+/// at a time: one that is awake and has not looked yet ([`searching`](Self::searching)) is enough,
+/// and it wakes the next one if it leaves requests behind.
+pub(crate) struct Pool {
+    requests: Sender<Request>,
+    queue: Receiver<Request>,
+    /// One token wakes one thread.
+    tokens: Sender<()>,
+    wakes: Receiver<()>,
+    /// Threads that sleep, and for whom no token is on its way.
+    idle: AtomicUsize,
+    /// A thread was woken, and has not looked for requests yet.
+    searching: AtomicBool,
+    /// The channel was full: the loop is to be told when half of it is free.
+    full: AtomicBool,
+    /// Requests handed over that are not over yet.
+    unfinished: AtomicUsize,
+    /// No request will follow.
+    closed: AtomicBool,
+    /// Threads that wait for their client.
+    waiters: Mutex<HashMap<ConnId, Thread, foldhash::fast::RandomState>>,
+    waker: Waker,
+}
+
+impl Pool {
+    pub(crate) fn new(threads: usize, waker: Waker) -> Self {
+        let (requests, queue) = bounded(threads.saturating_mul(QUEUED));
+        let (tokens, wakes) = bounded(threads);
+        Self {
+            requests,
+            queue,
+            tokens,
+            wakes,
+            idle: AtomicUsize::new(0),
+            searching: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            unfinished: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            waiters: Mutex::default(),
+            waker,
+        }
+    }
+
+    /// Sleeps until there may be a request; `false` when none will come any more. Not to be called
+    /// attached.
+    pub(crate) fn await_requests(&self) -> bool {
+        self.idle.fetch_add(1, SeqCst);
+        // One that came before this thread counted as idle has woken nobody.
+        let missed = self.closed.load(SeqCst) || !self.queue.is_empty();
+        if !(missed && self.claim_idle()) {
+            // The pool holds the sender too: the channel does not end before its threads.
+            let _ = self.wakes.recv();
+        }
+        !self.closed.load(SeqCst)
+    }
+
+    /// The next request, for a thread that is attached.
+    pub(crate) fn next(&self) -> Option<Request> {
+        self.searching.swap(false, SeqCst);
+        let request = self.queue.try_recv().ok()?;
+        let left = self.queue.len();
+        if left > 0 {
+            self.wake_one();
+        }
+        if self.full.load(SeqCst) && left <= self.capacity() / 2 && self.full.swap(false, SeqCst) {
+            self.waker.wake();
+        }
+        Some(request)
+    }
+
+    /// A request is over. While the worker leaves, the loop waits for the last one.
+    pub(crate) fn finished(&self, leaving: bool) {
+        if self.unfinished.fetch_sub(1, SeqCst) == 1 && leaving {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether no request is with a thread, or waits for one.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.unfinished.load(SeqCst) == 0
+    }
+
+    /// Sends the threads home.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, SeqCst);
+        while self.claim_idle() {
+            // There is room for a token of each thread.
+            let _ = self.tokens.try_send(());
+        }
+        for (_, thread) in self.waiters().drain() {
+            thread.unpark();
+        }
+    }
+
+    /// This thread is about to wait for `id`. Called with the reactor locked, so that what it waits
+    /// for cannot happen in between.
+    pub(crate) fn expect(&self, id: ConnId) {
+        self.waiters().insert(id, thread::current());
+    }
+
+    /// Something has happened on `id`.
+    pub(crate) fn tell(&self, id: ConnId) {
+        if let Some(thread) = self.waiters().remove(&id) {
+            thread.unpark();
+        }
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, HashMap<ConnId, Thread, foldhash::fast::RandomState>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn capacity(&self) -> usize {
+        self.queue.capacity().unwrap_or(usize::MAX)
+    }
+
+    fn claim_idle(&self) -> bool {
+        let claim = |idle: usize| idle.checked_sub(1);
+        self.idle.fetch_update(SeqCst, SeqCst, claim).is_ok()
+    }
+
+    fn wake_one(&self) {
+        if self.searching.swap(true, SeqCst) {
+            return;
+        }
+        if self.claim_idle() {
+            let _ = self.tokens.try_send(());
+        } else {
+            // All are busy: each looks for the next request when it has finished one.
+            self.searching.store(false, SeqCst);
+        }
+    }
+
+    /// Hands a request to the threads; gives it back when the channel is full.
+    fn hand_over(&self, request: Request) -> Result<(), Request> {
+        let refused = match self.requests.try_send(request) {
+            Ok(()) => None,
+            Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
+                // Said before the last try: a thread that makes room after it tells the loop.
+                self.full.store(true, SeqCst);
+                self.requests
+                    .try_send(request)
+                    .err()
+                    .map(TrySendError::into_inner)
+            }
+        };
+        match refused {
+            None => {
+                self.wake_one();
+                Ok(())
+            }
+            Some(request) => Err(request),
+        }
+    }
+}
+
+/// The loop's side: what was parsed and found no room in the channel.
+#[derive(Default)]
+pub(crate) struct Overflow {
+    requests: VecDeque<Request>,
+    holding: bool,
+}
+
+impl Overflow {
+    fn push(&mut self, gateway: &Gateway, pool: &Pool, request: Request) {
+        pool.unfinished.fetch_add(1, SeqCst);
+        if self.requests.is_empty() {
+            match pool.hand_over(request) {
+                Ok(()) => return,
+                Err(request) => self.requests.push_back(request),
+            }
+        } else {
+            self.requests.push_back(request);
+        }
+        if !self.holding {
+            // What the channel does not take must not grow here: the clients wait.
+            self.holding = true;
+            gateway.reactor().hold(true);
+        }
+    }
+
+    fn relieve(&mut self, gateway: &Gateway, pool: &Pool) {
+        if !self.holding || pool.full.load(SeqCst) {
+            return;
+        }
+        while let Some(request) = self.requests.pop_front() {
+            if let Err(request) = pool.hand_over(request) {
+                self.requests.push_front(request);
+                return;
+            }
+        }
+        self.holding = false;
+        gateway.reactor().hold(false);
+    }
+
+    /// Turns the loop, without the interpreter, until that is needed: for events that are not
+    /// about requests on their way, which are returned, for a beat, or to leave.
+    pub(crate) fn turn(&mut self, gateway: &Gateway, pool: &Pool) -> std::io::Result<Vec<Event>> {
+        let mut news = Vec::new();
+        let mut events = Vec::new();
+        while news.is_empty() && !gateway.patience().is_zero() && !gateway.is_finished() {
+            let mut wait = gateway.reactor().prepare_wait(gateway.patience());
+            wait.run()?;
+            {
+                let mut reactor = gateway.reactor();
+                reactor.absorb(wait);
+                while let Some(event) = reactor.poll() {
+                    events.push(event);
+                }
+            }
+            for event in events.drain(..) {
+                match event {
+                    Event::Request(request) => self.push(gateway, pool, request),
+                    Event::BodyReady(id) | Event::Room(id) | Event::Gone(id) => pool.tell(id),
+                    other => news.push(other),
+                }
+            }
+            self.relieve(gateway, pool);
+        }
+        Ok(news)
+    }
+}

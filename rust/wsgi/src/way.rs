@@ -1,0 +1,102 @@
+//! The one place where the two ways of calling an application part: inline on the loop's thread,
+//! or on threads of its own. All else is the same code for both.
+//!
+//! What differs by nature:
+//!
+//! - Inline a request is handed over with its whole body; with threads at its head, and
+//!   `wsgi.input` waits for the octets. So `100 Continue` is sent at the first read that has to
+//!   wait, a body that turns out to be wrong is an `OSError` of that read, and of a body that was
+//!   not read at most 64 KiB are dropped to keep the connection.
+//! - Inline a block is accepted when the kernel has all of it; with threads when no more than
+//!   [`AHEAD`] octets of the answer wait.
+//! - Inline a wait for a client is spent in turns of the loop; a thread sleeps.
+
+use meinheld_reactor::{BodyPolicy, ConnId, Waker};
+use pyo3::prelude::*;
+
+use crate::gateway::Gateway;
+use crate::pool::Pool;
+
+/// Octets that an application may be ahead of its client.
+const AHEAD: usize = 256 * 1024;
+/// Octets that a client may be ahead of the application that reads its body.
+const WINDOW: usize = 256 * 1024;
+/// Sending more octets than this at once is worth letting other threads run meanwhile.
+const LONG_COPY: usize = 64 * 1024;
+
+/// How applications are called.
+pub(crate) enum Way {
+    /// On the loop's thread, one at a time.
+    Inline,
+    /// On threads that share the reactor with the loop.
+    Threads(Pool),
+}
+
+/// How bodies reach applications on `threads` threads.
+pub(crate) fn body_policy(threads: usize) -> BodyPolicy {
+    match threads {
+        0 | 1 => BodyPolicy::Whole,
+        _ => BodyPolicy::Windowed(WINDOW),
+    }
+}
+
+impl Way {
+    /// The way for gunicorn's `threads`; `waker` ends the loop's waits.
+    pub(crate) fn new(threads: usize, waker: Waker) -> Self {
+        match threads {
+            0 | 1 => Self::Inline,
+            _ => Self::Threads(Pool::new(threads, waker)),
+        }
+    }
+
+    /// Octets of an answer that may wait while the application goes on.
+    pub(crate) fn ahead(&self) -> usize {
+        match self {
+            Self::Inline => 0,
+            Self::Threads(_) => AHEAD,
+        }
+    }
+
+    /// Whether the interpreter is released while this many octets are sent.
+    pub(crate) fn releases(&self, octets: usize) -> bool {
+        matches!(self, Self::Threads(_)) && octets > LONG_COPY
+    }
+
+    /// Before an application gives its next block: inline, what the loop has to do meanwhile. When
+    /// the worker may stay no longer, the connection is aborted.
+    pub(crate) fn attend(&self, gateway: &Gateway, py: Python<'_>, id: ConnId) -> PyResult<()> {
+        if let Self::Inline = self {
+            gateway.tend(py)?;
+            if gateway.grace_is_over() {
+                gateway.reactor().abort(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says, with the reactor still locked, that this thread is about to wait for `id`.
+    pub(crate) fn expect(&self, id: ConnId) {
+        if let Self::Threads(pool) = self {
+            pool.expect(id);
+        }
+    }
+
+    /// Waits for the connection that was [expected](Self::expect), or for nothing: look again.
+    /// Inline, in a turn that only moves octets: no application call starts meanwhile.
+    pub(crate) fn wait(&self, gateway: &Gateway, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Inline => gateway.turn(py, true),
+            Self::Threads(_) => {
+                py.detach(std::thread::park);
+                Ok(())
+            }
+        }
+    }
+
+    /// The request on `id` is over: nothing of it is to wait any longer.
+    pub(crate) fn over(&self, id: ConnId) {
+        if let Self::Threads(pool) = self {
+            pool.tell(id);
+        }
+    }
+}
