@@ -229,7 +229,7 @@ impl Reactor {
         }
     }
 
-    fn idle_patience(&self) -> Duration {
+    pub(crate) fn idle_patience(&self) -> Duration {
         let timeouts = &self.options.timeouts;
         if self.lifecycle == Lifecycle::Serving {
             timeouts.keep_alive

@@ -132,7 +132,7 @@ fn patience_begins_when_the_answer_is_complete() {
         .unwrap();
     assert_eq!(read_body(&mut client), "done\n");
     // The loop turns, and looks at its timers.
-    server.waker.wake();
+    server.wake();
     client
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();

@@ -26,6 +26,7 @@ pub(crate) fn send(
     iterable: &Bound<'_, PyAny>,
     file_wrapper: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
+    let py = iterable.py();
     if let Ok(list) = iterable.cast_exact::<PyList>() {
         return send_list(gateway, exchange, list);
     }
@@ -36,7 +37,7 @@ pub(crate) fn send(
         && iterable.is_instance(file_wrapper)?
         && let Some(part) = regular_file(iterable)?
     {
-        return send_file(gateway, exchange, part);
+        return send_file(py, gateway, exchange, part);
     }
     send_blocks(gateway, exchange, iterable)
 }
@@ -55,7 +56,7 @@ fn send_list(
     for block in blocks.collect::<PyResult<Vec<_>>>()? {
         exchange.queue(&block)?;
     }
-    gateway.flush(exchange.id)
+    gateway.flush(list.py(), exchange.id)
 }
 
 fn send_blocks(
@@ -126,10 +127,15 @@ fn plain_file<'py>(filelike: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
     Ok(None)
 }
 
-fn send_file(gateway: &Gateway, exchange: &Exchange, part: Part) -> Result<(), Failure> {
+fn send_file(
+    py: Python<'_>,
+    gateway: &Gateway,
+    exchange: &Exchange,
+    part: Part,
+) -> Result<(), Failure> {
     let length = usize::try_from(part.length).unwrap_or(usize::MAX);
     exchange.framed(length, false, |frame| {
         gateway.queue_file(exchange.id, frame, part.file, part.offset);
     })?;
-    gateway.flush(exchange.id)
+    gateway.flush(py, exchange.id)
 }

@@ -35,8 +35,8 @@ pub(crate) struct Gateway {
     /// The worker was told to leave, and the loop has not looked yet.
     leaving: AtomicBool,
     graceful_timeout: Duration,
-    /// When a drain will have taken too long.
-    grace_ends: OnceLock<Instant>,
+    /// When a drain will have taken too long, if ever; set when it begins.
+    grace_ends: OnceLock<Option<Instant>>,
 }
 
 impl Gateway {
@@ -143,7 +143,7 @@ impl Gateway {
 
     /// What is left of `graceful_timeout`, once the worker drains.
     fn grace_left(&self) -> Duration {
-        let ends = self.grace_ends.get();
+        let ends = self.grace_ends.get().copied().flatten();
         ends.map_or(Duration::MAX, |ends| {
             ends.saturating_duration_since(Instant::now())
         })
@@ -180,11 +180,11 @@ impl Gateway {
             if reactor.lifecycle() != Lifecycle::Serving {
                 return Ok(());
             }
+            // A time too far to name never comes.
+            let _ = self
+                .grace_ends
+                .set(Instant::now().checked_add(self.graceful_timeout));
             reactor.drain(sweep);
-        }
-        // A time too far to name never comes.
-        if let Some(ends) = Instant::now().checked_add(self.graceful_timeout) {
-            let _ = self.grace_ends.set(ends);
         }
         self.face.draining(py)
     }
@@ -256,8 +256,14 @@ impl Gateway {
     }
 
     /// Sends what is queued, as far as the kernel takes it; the rest goes out meanwhile.
-    pub(crate) fn flush(&self, id: ConnId) -> Result<(), Failure> {
-        match self.reactor().flush(id) {
+    pub(crate) fn flush(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
+        let flush = || self.reactor().flush(id);
+        let progress = if self.way.releases(usize::MAX) {
+            py.detach(flush)
+        } else {
+            flush()
+        };
+        match progress {
             Progress::Gone => Err(Failure::Gone),
             Progress::Accepted | Progress::Pending => Ok(()),
         }

@@ -152,26 +152,21 @@ impl Pool {
         }
     }
 
-    /// Hands a request to the threads; gives it back when the channel is full.
-    fn hand_over(&self, request: Request) -> Result<(), Request> {
+    /// Hands a request to the threads, or gives it back where the channel is full.
+    fn hand_over(&self, request: Request) -> Option<Request> {
         let refused = match self.requests.try_send(request) {
             Ok(()) => None,
             Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
                 // Said before the last try: a thread that makes room after it tells the loop.
                 self.full.store(true, SeqCst);
-                self.requests
-                    .try_send(request)
-                    .err()
-                    .map(TrySendError::into_inner)
+                let again = self.requests.try_send(request);
+                again.err().map(TrySendError::into_inner)
             }
         };
-        match refused {
-            None => {
-                self.wake_one();
-                Ok(())
-            }
-            Some(request) => Err(request),
+        if refused.is_none() {
+            self.wake_one();
         }
+        refused
     }
 }
 
@@ -185,14 +180,13 @@ pub(crate) struct Overflow {
 impl Overflow {
     fn push(&mut self, gateway: &Gateway, pool: &Pool, request: Request) {
         pool.unfinished.fetch_add(1, SeqCst);
-        if self.requests.is_empty() {
-            match pool.hand_over(request) {
-                Ok(()) => return,
-                Err(request) => self.requests.push_back(request),
-            }
+        let refused = if self.requests.is_empty() {
+            pool.hand_over(request)
         } else {
-            self.requests.push_back(request);
-        }
+            Some(request)
+        };
+        let Some(request) = refused else { return };
+        self.requests.push_back(request);
         if !self.holding {
             // What the channel does not take must not grow here: the clients wait.
             self.holding = true;
@@ -205,7 +199,7 @@ impl Overflow {
             return;
         }
         while let Some(request) = self.requests.pop_front() {
-            if let Err(request) = pool.hand_over(request) {
+            if let Some(request) = pool.hand_over(request) {
                 self.requests.push_front(request);
                 return;
             }

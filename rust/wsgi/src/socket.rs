@@ -131,6 +131,7 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return taken.call_method0(py, "fileno")?.extract(py);
         }
+        self.gateway.end_forked_child(py, None)?;
         let exchange = self.exchange.get();
         let descriptor = || self.gateway.reactor().descriptor(exchange.id);
         Ok(if exchange.is_over() {

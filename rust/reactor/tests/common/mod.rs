@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use meinheld_reactor::{Body, Event, Lifecycle, Options, Reactor, Request, Waker};
+use meinheld_reactor::{Body, Event, Lifecycle, Options, Reactor, Request};
 
 /// What a test's application does with an event.
 pub type Application = Box<dyn FnMut(&mut Reactor, Event) + Send>;
@@ -19,7 +19,6 @@ pub struct Server {
     pub address: SocketAddr,
     /// Shared with the loop, as an application thread shares it.
     pub reactor: Arc<Mutex<Reactor>>,
-    pub waker: Waker,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,7 +30,6 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let mut reactor = Reactor::new(options).unwrap();
         reactor.listen(&listener).unwrap();
-        let waker = reactor.waker();
         let reactor = Arc::new(Mutex::new(reactor));
         let shared = Arc::clone(&reactor);
         let (stop, stopped) = channel();
@@ -39,7 +37,6 @@ impl Server {
         Self {
             address,
             reactor,
-            waker,
             stop,
             thread: Some(thread),
         }
@@ -53,10 +50,16 @@ impl Server {
         stream
     }
 
+    /// Lets the loop turn.
+    pub fn wake(&self) {
+        let waker = self.reactor.lock().unwrap().waker();
+        waker.wake();
+    }
+
     /// Drains the reactor; returns once its loop has ended.
     pub fn drain(&mut self) {
         let _ = self.stop.send(());
-        self.waker.wake();
+        self.wake();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
