@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use meinheld_protocol::Status;
 use meinheld_protocol::encode::{self, RequestTraits};
-use meinheld_reactor::{Body, Record, Request};
+use meinheld_reactor::{Body, BodyFault, Record, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -58,7 +58,12 @@ impl Service {
         let record = Record::new(id, request.who(), head.method(), head.target());
         self.gateway.in_flight.enter(slot, record);
         let body = std::mem::replace(&mut request.body, Body::Empty);
-        let outcome = self.answer(py, &request, body);
+        let fault = self.gateway.reactor().body_fault(id);
+        let outcome = match fault {
+            // Known before the application was called, which then need not be.
+            Some(fault) => self.refuse(py, &request, fault),
+            None => self.answer(py, &request, body),
+        };
         self.gateway.in_flight.leave(slot);
         // Also where close() or a hook forked.
         self.gateway.end_forked_child(py, outcome.as_ref().err())?;
@@ -211,10 +216,7 @@ impl Service {
         let fault = self.gateway.reactor().body_fault(request.id);
         if let Some(fault) = fault.filter(|_| of_input && !exchange.head_has_left()) {
             // What was wrong with the body came out as the OSError of a read.
-            self.send_error(request, fault.status, &fault.line);
-            let who = request.who().to_string();
-            face.rejected(py, who, fault.line)?;
-            return Ok(Outcome::Finished { keep: false });
+            return self.refuse(py, request, fault);
         }
         // An application that lets the OSError of a lost client through has done nothing wrong.
         if !(gone && of_input) {
@@ -228,6 +230,14 @@ impl Service {
         }
         let status = Status::INTERNAL_SERVER_ERROR;
         self.send_error(request, status, "the application failed");
+        Ok(Outcome::Finished { keep: false })
+    }
+
+    /// Answers for a client whose request body is not what it should be.
+    fn refuse(&self, py: Python<'_>, request: &Request, fault: BodyFault) -> PyResult<Outcome> {
+        self.send_error(request, fault.status, &fault.line);
+        let who = request.who().to_string();
+        self.gateway.face.rejected(py, who, fault.line)?;
         Ok(Outcome::Finished { keep: false })
     }
 
