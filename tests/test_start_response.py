@@ -54,6 +54,24 @@ def too_late_after_write(environ, start_response):
     return [b"second"]
 
 
+kept = []
+
+
+@app.route
+def keeps(environ, start_response):
+    kept[:] = [start_response]
+    return text(start_response, "kept")
+
+
+@app.route
+def uses_what_was_kept(environ, start_response):
+    try:
+        kept[0]("203 Stale", [("Content-Length", "5")], failing())(b"stale")
+    except LookupError:
+        return text(start_response, "refused")
+    return text(start_response, "accepted")
+
+
 @app.route
 def twice(environ, start_response):
     start_response("200 OK", [])
@@ -254,6 +272,16 @@ def test_with_exc_info_the_error_is_raised_again_once_headers_are_out(
     with server.client() as client, pytest.raises((Truncated, ConnectionError)):
         client.request("GET", path)
     server.wait_for_log("LookupError: the first thought", before + 1)
+
+
+def test_the_start_response_of_a_request_that_is_over_cannot_answer_the_next_one(
+    server: Server,
+) -> None:
+    with server.client() as client:
+        assert client.request("GET", "/keeps").body == b"kept"
+        response = client.request("GET", "/uses_what_was_kept")
+        assert (response.status, response.body) == (200, b"refused")
+        assert client.request("GET", "/keeps").body == b"kept"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ static WATCHED: Once = Once::new();
 static HAS_FORKED: AtomicBool = AtomicBool::new(false);
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn in_parent() {
+extern "C" fn before() {
     HAS_FORKED.store(true, Ordering::Relaxed);
 }
 
@@ -73,8 +73,9 @@ extern "C" fn in_child() {
 /// copies cannot keep them alive.
 pub fn watch_forks() {
     WATCHED.call_once(|| {
+        // Before, not after: another thread may close a socket while this one forks.
         // SAFETY: both handlers only store to atomics, which is allowed between fork and exec.
-        unsafe { libc::pthread_atfork(None, Some(in_parent), Some(in_child)) };
+        unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
     });
 }
 

@@ -105,6 +105,11 @@ impl Exchange {
         matches!(*self.answer(), Answer::Sending(_))
     }
 
+    /// Whether no head can be given any more: one has left, or the request is over.
+    fn is_past_the_head(&self) -> bool {
+        matches!(*self.answer(), Answer::Sending(_) | Answer::Over)
+    }
+
     pub(crate) fn is_taken_over(&self) -> bool {
         matches!(*self.answer(), Answer::TakenOver)
     }
@@ -131,10 +136,7 @@ impl Exchange {
     }
 
     pub(crate) fn summary(&self) -> Option<Summary> {
-        self.summary
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.replace_summary(None)
     }
 
     /// Octets of the body that were sent.
@@ -170,7 +172,30 @@ impl Exchange {
                 status: status.clone().unbind(),
                 headers,
             };
-            *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = Some(summary);
+            // The one before goes when nothing is locked: freeing it may run Python code.
+            let before = self.replace_summary(Some(summary));
+            drop(before);
+        }
+        Ok(())
+    }
+
+    fn replace_summary(&self, summary: Option<Summary>) -> Option<Summary> {
+        let mut place = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, summary)
+    }
+
+    /// Puts a head in the place of none, or of one that has not left. While it was being encoded
+    /// Python code ran, and another thread may have brought the answer further.
+    fn begin(&self, head: ResponseHead) -> PyResult<()> {
+        let mut answer = self.answer();
+        match &*answer {
+            Answer::Awaited | Answer::Begun(_) => *answer = Answer::Begun(head),
+            Answer::TakenOver => {}
+            Answer::Sending(_) | Answer::Over => {
+                return Err(PyAssertionError::new_err(
+                    "start_response() was called when the headers had been sent",
+                ));
+            }
         }
         Ok(())
     }
@@ -327,7 +352,7 @@ impl Exchange {
         let this = slf.get();
         this.gateway.end_forked_child(py, None)?;
         match exc_info.filter(|given| !given.is_none()) {
-            Some(exc_info) if this.head_has_left() => {
+            Some(exc_info) if this.is_past_the_head() => {
                 let error = PyErr::from_value(exc_info.get_item(1)?);
                 let traceback = exc_info.get_item(2)?;
                 error.set_traceback(py, traceback.cast_into().ok());
@@ -350,11 +375,7 @@ impl Exchange {
         let headers = &headers;
         let encoded = this.encode(status, headers)?;
         this.summarise(status, headers)?;
-        let mut answer = this.answer();
-        if !matches!(*answer, Answer::TakenOver) {
-            *answer = Answer::Begun(encoded);
-        }
-        drop(answer);
+        this.begin(encoded)?;
         slf.getattr(intern!(py, "write"))
     }
 

@@ -17,6 +17,8 @@ use crate::gateway::Gateway;
 /// turns of the loop.
 const QUEUED: usize = 32;
 
+type Waiters = HashMap<ConnId, Vec<Thread>, foldhash::fast::RandomState>;
+
 /// The threads' side of a worker.
 ///
 /// A thread takes a request only when it is attached to the interpreter, so that none is owned by a
@@ -39,8 +41,9 @@ pub(crate) struct Pool {
     unfinished: AtomicUsize,
     /// No request will follow.
     closed: AtomicBool,
-    /// Threads that wait for their client.
-    waiters: Mutex<HashMap<ConnId, Thread, foldhash::fast::RandomState>>,
+    /// Threads that wait for a client: more than one for a connection where the application reads
+    /// its body on one thread and answers on another.
+    waiters: Mutex<Waiters>,
     waker: Waker,
 }
 
@@ -90,9 +93,10 @@ impl Pool {
         Some(request)
     }
 
-    /// A request is over. While the worker leaves, the loop waits for the last one.
-    pub(crate) fn finished(&self, leaving: bool) {
-        if self.unfinished.fetch_sub(1, SeqCst) == 1 && leaving {
+    /// A request is over. While the worker leaves, the loop waits for the last one: whether it does
+    /// is asked afterwards, when a loop that begins to leave sees that none is left.
+    pub(crate) fn finished(&self, leaving: impl FnOnce() -> bool) {
+        if self.unfinished.fetch_sub(1, SeqCst) == 1 && leaving() {
             self.waker.wake();
         }
     }
@@ -109,25 +113,27 @@ impl Pool {
             // There is room for a token of each thread.
             let _ = self.tokens.try_send(());
         }
-        for (_, thread) in self.waiters().drain() {
-            thread.unpark();
+        for (_, threads) in self.waiters().drain() {
+            threads.iter().for_each(Thread::unpark);
         }
     }
 
     /// This thread is about to wait for `id`. Called with the reactor locked, so that what it waits
     /// for cannot happen in between.
     pub(crate) fn expect(&self, id: ConnId) {
-        self.waiters().insert(id, thread::current());
+        self.waiters()
+            .entry(id)
+            .or_default()
+            .push(thread::current());
     }
 
     /// Something has happened on `id`.
     pub(crate) fn tell(&self, id: ConnId) {
-        if let Some(thread) = self.waiters().remove(&id) {
-            thread.unpark();
-        }
+        let threads = self.waiters().remove(&id);
+        threads.iter().flatten().for_each(Thread::unpark);
     }
 
-    fn waiters(&self) -> MutexGuard<'_, HashMap<ConnId, Thread, foldhash::fast::RandomState>> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -141,14 +147,18 @@ impl Pool {
     }
 
     fn wake_one(&self) {
-        if self.searching.swap(true, SeqCst) {
-            return;
-        }
-        if self.claim_idle() {
-            let _ = self.tokens.try_send(());
-        } else {
+        while !self.searching.swap(true, SeqCst) {
+            if self.claim_idle() {
+                let _ = self.tokens.try_send(());
+                return;
+            }
             // All are busy: each looks for the next request when it has finished one.
             self.searching.store(false, SeqCst);
+            // Unless, where threads run at the same time, one has gone to sleep meanwhile, and
+            // whoever brought another request left it to this thread to wake it.
+            if self.queue.is_empty() || self.idle.load(SeqCst) == 0 {
+                return;
+            }
         }
     }
 

@@ -1,12 +1,12 @@
 //! `environ["gunicorn.socket"]`: the connection's socket, which costs nothing until it is used.
 
 use std::os::fd::IntoRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyAttributeError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::exchange::Exchange;
@@ -43,6 +43,9 @@ pub struct ClientSocket {
     gateway: Arc<Gateway>,
     exchange: Py<Exchange>,
     taken: PyOnceLock<Py<PyAny>>,
+    /// Held while the connection is taken over, so that a second thread that calls a method at the
+    /// same time gets the socket, too. Whoever waits for it lets others run Python meanwhile.
+    taking: Mutex<()>,
 }
 
 impl ClientSocket {
@@ -51,11 +54,20 @@ impl ClientSocket {
             gateway,
             exchange,
             taken: PyOnceLock::new(),
+            taking: Mutex::new(()),
         }
     }
 
     /// The socket, taken over now if it was not before.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(taken) = self.taken.get(py) {
+            return Ok(taken.bind(py).clone());
+        }
+        // `get_or_try_init` alone would let a second thread try, and fail, meanwhile.
+        let _taking = self
+            .taking
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get_or_try_init(py, || {
             self.gateway.end_forked_child(py, None)?;
             let detached = self.exchange.get().take_over().ok_or_else(closed)?;

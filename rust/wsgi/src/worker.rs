@@ -78,7 +78,8 @@ impl Loop {
         self.service
             .gateway
             .end_forked_child(py, ran.as_ref().err())?;
-        self.service.gateway.reactor().end();
+        // Not attached: blocks of other threads are freed, which may have to wait for them.
+        py.detach(|| self.service.gateway.reactor().end());
         if let Way::Threads(pool) = &self.service.gateway.way {
             pool.close();
         }
@@ -101,7 +102,7 @@ impl Loop {
         while py.detach(|| pool.await_requests()) {
             while let Some(request) = pool.next() {
                 let taken = self.take(py, slot, request);
-                pool.finished(gateway.is_draining());
+                pool.finished(|| gateway.is_draining());
                 match taken {
                     Ok(()) => {}
                     // Of a handler that is ending the process.

@@ -1,5 +1,7 @@
 //! `dict.setdefault` that says which of the two values is in the dictionary.
 
+use std::ptr;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -10,14 +12,22 @@ pub(crate) fn insert_new<'py>(
     key: &Bound<'py, PyString>,
     value: &Bound<'py, PyString>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let before = dict.len();
-    // SAFETY: all three are live objects of the right types; the result is a borrowed reference
-    // into the dictionary (or null with an exception set), which is made an owned one at once,
-    // before anything can change the dictionary.
-    let present = unsafe {
-        let found = ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr());
-        Bound::from_borrowed_ptr_or_err(dict.py(), found)?
+    let py = dict.py();
+    let mut present = ptr::null_mut();
+    // SAFETY: all three are live objects of the right types, and `present` is a place for one
+    // reference. Where there is one, it is a new one: no other thread can free what it names.
+    let (found, present) = unsafe {
+        let found = ffi::compat::PyDict_SetDefaultRef(
+            dict.as_ptr(),
+            key.as_ptr(),
+            value.as_ptr(),
+            &raw mut present,
+        );
+        (found, Bound::from_owned_ptr_or_opt(py, present))
     };
-    // Not by identity: the interpreter has one object for all equal strings of up to one octet.
-    Ok((dict.len() == before).then_some(present))
+    match found {
+        0 => Ok(None),
+        1 => Ok(present),
+        _ => Err(PyErr::fetch(py)),
+    }
 }
