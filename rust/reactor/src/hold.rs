@@ -5,24 +5,35 @@ use crate::event::ConnId;
 use crate::reactor::Reactor;
 
 impl Reactor {
-    /// Stops accepting, and reading further requests, until called with `false`. What was read
-    /// already is still yielded, and what was begun goes on.
-    pub fn hold(&mut self, hold: bool) {
-        self.held = hold;
-        if hold {
-            return;
-        }
-        for id in std::mem::take(&mut self.held_back) {
+    /// Stops accepting, and reading further requests. What was read already is still yielded, and
+    /// what was begun goes on.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Lets `requests` further requests come, of those connections that have waited longest. Once
+    /// none waits, everything goes on as before; returns whether it does.
+    pub fn release(&mut self, requests: usize) -> bool {
+        let enough = self.queue.len().saturating_add(requests);
+        while self.queue.len() < enough {
+            let Some(id) = self.held_back.pop_front() else {
+                self.held = false;
+                return true;
+            };
             let Some(client) = self.client(id) else {
                 continue;
             };
             client.held = false;
-            let pending = !client.input.is_empty() || client.half_closed;
-            if client.phase == Phase::Receiving && pending {
-                self.advance(id);
+            if client.phase == Phase::Receiving {
+                if !client.input.is_empty() || client.half_closed {
+                    self.advance(id);
+                } else {
+                    self.read_ready(id, false);
+                }
             }
             self.update_interest(id);
         }
+        false
     }
 
     /// Puts a connection off on which a request begins or goes on, if that has to wait. A
@@ -39,7 +50,7 @@ impl Reactor {
             return false;
         };
         if !std::mem::replace(&mut client.held, true) {
-            self.held_back.push(id);
+            self.held_back.push_back(id);
             self.update_interest(id);
         }
         true

@@ -137,7 +137,7 @@ pub struct Reactor {
     /// No request is to begin.
     pub(crate) held: bool,
     /// Connections that have sent something meanwhile.
-    pub(crate) held_back: Vec<ConnId>,
+    pub(crate) held_back: VecDeque<ConnId>,
     pub(crate) lifecycle: Lifecycle,
     /// Clients wait to be accepted, and the worker is full.
     pub(crate) crowded: bool,
@@ -182,7 +182,7 @@ impl Reactor {
             next_timer: 0,
             asleep_until: None,
             held: false,
-            held_back: Vec::new(),
+            held_back: VecDeque::new(),
             lifecycle: Lifecycle::Serving,
             crowded: false,
             exhausted: false,

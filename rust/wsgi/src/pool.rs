@@ -79,6 +79,12 @@ impl Pool {
         !self.closed.load(SeqCst)
     }
 
+    /// This thread is about to look for a [next](Self::next) request: nobody need be woken for one
+    /// that comes until then.
+    pub(crate) fn looks_soon(&self) {
+        self.searching.store(true, SeqCst);
+    }
+
     /// The next request, for a thread that is attached.
     pub(crate) fn next(&self) -> Option<Request> {
         self.searching.swap(false, SeqCst);
@@ -200,12 +206,13 @@ impl Overflow {
         if !self.holding {
             // What the channel does not take must not grow here: the clients wait.
             self.holding = true;
-            gateway.reactor().hold(true);
+            gateway.reactor().hold();
         }
     }
 
     fn relieve(&mut self, gateway: &Gateway, pool: &Pool) {
-        if !self.holding || pool.full.load(SeqCst) {
+        // Of an empty channel nobody takes anything that could be told.
+        if !self.holding || (pool.full.load(SeqCst) && !pool.queue.is_empty()) {
             return;
         }
         while let Some(request) = self.requests.pop_front() {
@@ -214,8 +221,16 @@ impl Overflow {
                 return;
             }
         }
-        self.holding = false;
-        gateway.reactor().hold(false);
+        // If more wait than there is room for, those that have now come fill it: the thread that
+        // takes one of them tells when there is room again.
+        pool.full.store(true, SeqCst);
+        if gateway
+            .reactor()
+            .release(pool.capacity() - pool.queue.len())
+        {
+            self.holding = false;
+            pool.full.store(false, SeqCst);
+        }
     }
 
     /// Turns the loop, without the interpreter, until that is needed: for events that are not

@@ -67,6 +67,7 @@ impl Service {
         self.gateway.in_flight.leave(slot);
         // Also where close() or a hook forked.
         self.gateway.end_forked_child(py, outcome.as_ref().err())?;
+        self.gateway.way.looks_soon();
         let mut reactor = self.gateway.reactor();
         reactor.recycle(request.head);
         match outcome {

@@ -63,13 +63,14 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return Ok(taken.bind(py).clone());
         }
+        // Before the lock: in a child it may have been another thread's when the process forked.
+        self.gateway.end_forked_child(py, None)?;
         // `get_or_try_init` alone would let a second thread try, and fail, meanwhile.
         let _taking = self
             .taking
             .lock_py_attached(py)
             .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get_or_try_init(py, || {
-            self.gateway.end_forked_child(py, None)?;
             let detached = self.exchange.get().take_over().ok_or_else(closed)?;
             let descriptor = detached.socket.into_raw_fd();
             let face = &self.gateway.face;

@@ -93,6 +93,13 @@ impl Way {
         }
     }
 
+    /// This thread has answered, and will look for the next request at once.
+    pub(crate) fn looks_soon(&self) {
+        if let Self::Threads(pool) = self {
+            pool.looks_soon();
+        }
+    }
+
     /// The request on `id` is over: nothing of it is to wait any longer.
     pub(crate) fn over(&self, id: ConnId) {
         if let Self::Threads(pool) = self {
