@@ -10,7 +10,8 @@ import pytest
 from harness import Client, Server, request
 
 APP = """
-import json, os, socket
+import json, os, socket, threading
+from apps.hold import wait_for_file
 from apps.notes import note
 from apps.routes import Routes, text
 
@@ -138,6 +139,33 @@ def detached(environ, start_response):
 
 
 @app.route
+def shared_with_a_thread(environ, start_response):
+    sock = environ["gunicorn.socket"]
+    sock.sendall(b"raw")
+
+    def listen():
+        while sock.recv(65536):
+            pass
+        note("the thread has seen the end")
+
+    threading.Thread(target=listen, daemon=True).start()
+    raise StopIteration
+
+
+@app.route
+def handed_on(environ, start_response):
+    descriptor = environ["gunicorn.socket"].detach()
+
+    def serve():
+        wait_for_file("handed-on")
+        os.write(descriptor, b"much later")
+        os.close(descriptor)
+
+    threading.Thread(target=serve, daemon=True).start()
+    raise StopIteration
+
+
+@app.route
 def conversation(environ, start_response):
     sock = environ["gunicorn.socket"]
     sock.setblocking(True)
@@ -216,6 +244,30 @@ def test_no_response_is_written_to_a_connection_that_was_taken_over(
         assert client.read_until_closed() == b"raw"
     assert server.get("/other").text == "other"
     assert "Traceback" not in server.stderr_text()[len(before) :]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_connection_that_was_taken_over_ends_with_its_request(
+    server: Server, closes: bool
+) -> None:
+    """Also for a thread that still receives from it, as those of WebSocket libraries do, and
+    although the client does not close its side."""
+    seen = server.notes().count("the thread has seen the end")
+    with server.client() as client:
+        client.send(request("GET", "/shared_with_a_thread"))
+        assert client.read_until_closed() == b"raw"
+        if closes:
+            client.close()
+        server.wait_for_note("the thread has seen the end", seen + 1)
+
+
+def test_a_descriptor_that_the_application_has_detached_stays_its_own(server: Server) -> None:
+    with server.client() as client:
+        client.send(request("GET", "/handed_on"))
+        assert server.get("/other").text == "other"
+        assert client.is_quiet()
+        (server.directory / "handed-on").touch()
+        assert client.read_until_closed() == b"much later"
 
 
 def test_asking_what_it_can_do_does_not_take_it_over(server: Server) -> None:

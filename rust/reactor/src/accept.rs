@@ -255,6 +255,15 @@ impl Reactor {
     }
 
     fn admit(&mut self, fd: OwnedFd, peer: Peer, listener: u32) {
+        let id = self.enrol(fd, peer, listener);
+        self.settle_idle(id);
+        self.set_deadline(id, self.options.timeouts.head);
+        // The request has mostly come already: asking for it now saves a turn.
+        self.read_ready(id, false);
+    }
+
+    /// Makes a place in the table.
+    pub(crate) fn enrol(&mut self, fd: OwnedFd, peer: Peer, listener: u32) -> ConnId {
         let generation = self.next_generation();
         let trusted = self.options.trust.holds(&peer);
         let proxying = match self.options.proxy_protocol {
@@ -269,6 +278,8 @@ impl Reactor {
             last_request: false,
             deadline_for: Awaits::Idle,
             lost_if_late: false,
+            begun: false,
+            shared: false,
             room_wanted: None,
             held: false,
             quiet_since: self.clock.now(),
@@ -286,13 +297,9 @@ impl Reactor {
             scheduled: NEVER,
             idle: None,
         });
-        let id = ConnId {
+        ConnId {
             index: index as u32,
             generation,
-        };
-        self.settle_idle(id);
-        self.set_deadline(id, self.options.timeouts.head);
-        // The request has mostly come already: asking for it now saves a turn.
-        self.read_ready(id, false);
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::client::{Client, Interest, NEVER, Phase};
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event, Rejection};
 use crate::outbox::Segment;
+use crate::peer::Peer;
 use crate::reactor::Reactor;
 use crate::selector::Token;
 use crate::sys;
@@ -171,8 +172,12 @@ impl Reactor {
         self.client(id).is_some()
     }
 
-    /// Whether the answer on `id` may promise that another request can follow.
-    pub fn may_persist(&mut self, id: ConnId) -> bool {
+    /// The head of the answer on `id` leaves now. Says whether it may promise that another request
+    /// can follow.
+    pub fn begin_answer(&mut self, id: ConnId) -> bool {
+        if let Some(client) = self.client(id) {
+            client.begun = true;
+        }
         !self.crowded && self.lifecycle == Lifecycle::Serving && self.body_permits(id)
     }
 
@@ -260,6 +265,17 @@ impl Reactor {
         })
     }
 
+    /// Takes back the socket of a connection that was [given away](Self::detach), and of which
+    /// others may have copies, to end it as any other: FIN, then reading until the client's own.
+    pub fn end_detached(&mut self, socket: OwnedFd) {
+        // Nothing will be said of it any more, so its name does not matter.
+        let id = self.enrol(socket, Peer::from_any(None), 0);
+        if let Some(client) = self.client(id) {
+            client.shared = true;
+            self.close(id);
+        }
+    }
+
     /// The socket of a connection, duplicated, for looking at its options and addresses.
     ///
     /// # Errors
@@ -288,16 +304,14 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        let status = match (status, client.phase) {
-            (Some(status), Phase::Receiving) => status,
-            // The application has the request: it decides what its client is told.
-            (Some(_), Phase::Answering | Phase::Flushing { .. }) => {
-                return self.fail_body(id, cause);
-            }
-            // The answer is whole.
-            (_, Phase::Discarding { .. }) => return self.close(id),
+        let status = match (client.phase, status) {
+            (Phase::Receiving, Some(status)) => status,
             // A client that left in the middle of its request is not told anything.
-            (_, phase) => return self.vanish(id, phase != Phase::Receiving),
+            (Phase::Receiving, None) => return self.vanish(id, false),
+            // The application has the request: it decides what its client is told.
+            (Phase::Answering | Phase::Flushing { .. }, _) => return self.fail_body(id, cause),
+            // The answer is whole.
+            (Phase::Discarding { .. } | Phase::Lingering { .. }, _) => return self.close(id),
         };
         let line = cause.line();
         let answer = encode::error_answer(status, &line, server, &date, false);
@@ -372,9 +386,9 @@ impl Reactor {
         let Some(client) = self.forget(id) else {
             return;
         };
-        if sys::has_forked() {
-            // A child may hold a copy of the descriptor: closing ours would end nothing, and the
-            // selector would go on reporting it.
+        // A child may hold a copy of the descriptor.
+        if client.shared || sys::has_forked() {
+            // Closing ours would end nothing, and the selector would go on reporting it.
             if client.interest != Interest::Unregistered {
                 let _ = self.selector.remove(&client.transport);
             }

@@ -75,6 +75,10 @@ pub(crate) struct Client {
     pub(crate) deadline_for: Awaits,
     /// The connection was closed for a drain while it was idle: a request now comes too late.
     pub(crate) lost_if_late: bool,
+    /// The head of the present answer has left, or waits to.
+    pub(crate) begun: bool,
+    /// Others hold its socket, too: to close ours ends nothing.
+    pub(crate) shared: bool,
     /// The caller wants to know when no more than this many octets of its answer wait.
     pub(crate) room_wanted: Option<usize>,
     /// It has sent something that is not to be looked at before the reactor is released.

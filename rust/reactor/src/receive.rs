@@ -247,7 +247,7 @@ impl Reactor {
             }
             Phase::Receiving => self.await_client(id),
             // Answered at once, it never needs to be watched.
-            _ if client.interest == Interest::Unregistered => {}
+            Phase::Answering if client.interest == Interest::Unregistered => {}
             _ => self.update_interest(id),
         }
     }
@@ -279,13 +279,13 @@ impl Reactor {
         }
     }
 
-    /// Sends `100 Continue` (RFC 9110 10.1.1) if the client waits for it: at the caller's command
-    /// for windowed bodies, by itself for whole ones.
+    /// Sends `100 Continue` (RFC 9110 10.1.1) if the client waits for it, and for no answer of its
+    /// request yet: at the caller's command for windowed bodies, by itself for whole ones.
     pub fn send_continue(&mut self, id: ConnId) {
         let Some(client) = self.client(id) else {
             return;
         };
-        if client.protocol.continue_due() && client.input.is_empty() {
+        if client.protocol.continue_due() && client.input.is_empty() && !client.begun {
             client.protocol.continue_sent();
             self.queue_segment(id, crate::Segment::Bytes(encode::CONTINUE.to_vec()));
             self.flush(id);
@@ -314,6 +314,7 @@ impl Reactor {
             return;
         };
         client.phase = Phase::Answering;
+        client.begun = false;
         client.deadline_for = Awaits::Nothing;
         if client.interest == Interest::Unregistered {
             self.unwatched.push(id);

@@ -34,7 +34,7 @@ impl Transport {
 
     /// Receives into `room`, which must not be empty.
     pub(crate) fn read(&self, room: &mut [u8]) -> io::Result<Read> {
-        Self::classify(rustix::net::recv(&self.fd, room, RecvFlags::empty()).map(|(n, _)| n))
+        Self::classify(rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT).map(|(n, _)| n))
     }
 
     /// Appends up to `limit` octets to `out`.

@@ -51,8 +51,8 @@ pub enum BodyPart {
 /// Why the rest of a body will not come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyFault {
-    /// What the client is to be told, if nothing was sent yet.
-    pub status: Status,
+    /// What the client is to be told, if nothing was sent yet; nothing where it has ended its side.
+    pub status: Option<Status>,
     /// What is wrong, in one line.
     pub line: String,
 }
@@ -260,7 +260,7 @@ impl Reactor {
 impl BodyFault {
     fn of(cause: &Rejection) -> Self {
         Self {
-            status: cause.status().unwrap_or(Status::BAD_REQUEST),
+            status: cause.status(),
             line: cause.line(),
         }
     }

@@ -76,10 +76,10 @@ impl Arriving {
 }
 
 fn raised(fault: BodyFault) -> io::Error {
-    let kind = if fault.status == Status::REQUEST_TIMEOUT {
-        io::ErrorKind::TimedOut
-    } else {
-        io::ErrorKind::Other
+    let kind = match fault.status {
+        None => io::ErrorKind::ConnectionReset,
+        Some(Status::REQUEST_TIMEOUT) => io::ErrorKind::TimedOut,
+        Some(_) => io::ErrorKind::Other,
     };
     io::Error::new(kind, fault.line)
 }

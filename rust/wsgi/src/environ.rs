@@ -9,6 +9,7 @@ use meinheld_reactor::proxy::Origin;
 use meinheld_reactor::{Peer, Request};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::{PyDict, PyString};
 
 use crate::failure::Failure;
@@ -101,7 +102,10 @@ impl Builder {
     }
 
     fn method<'py>(&self, py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyString>> {
-        let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut methods = self
+            .methods
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
         methods.get(py, head.method(), || text::latin1(py, head.method()))
     }
 
@@ -112,17 +116,24 @@ impl Builder {
         environ: &Bound<'_, PyDict>,
     ) -> PyResult<Named> {
         let mut named = Named::default();
-        // Only strings are made and stored under this lock: no Python code runs.
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the lock: the first use of an interned string lets the interpreter go.
+        let (content_type, content_length) =
+            (intern!(py, "CONTENT_TYPE"), intern!(py, "CONTENT_LENGTH"));
+        // Only strings are made and stored under this lock: no Python code runs, and the interpreter
+        // is kept. Whoever waits for it lets others have it.
+        let mut names = self
+            .names
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
         for field in head.fields() {
             let value = text::latin1(py, field.value)?;
             match classify(field.name) {
                 Kind::ContentType => {
-                    environ.set_item(intern!(py, "CONTENT_TYPE"), value)?;
+                    environ.set_item(content_type, value)?;
                     continue;
                 }
                 Kind::ContentLength => {
-                    environ.set_item(intern!(py, "CONTENT_LENGTH"), value)?;
+                    environ.set_item(content_length, value)?;
                     continue;
                 }
                 Kind::Host => named.host = Some(field.value.to_vec()),

@@ -267,7 +267,7 @@ impl Exchange {
                     head,
                     body,
                     persistent,
-                } = begun.finish(self.gateway.may_persist(self.id));
+                } = begun.finish(self.gateway.begin_answer(self.id));
                 Ok((
                     head,
                     Sending {

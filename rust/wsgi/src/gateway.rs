@@ -73,9 +73,10 @@ impl Gateway {
         }
     }
 
-    /// Whether a connection answered now may stay.
-    pub(crate) fn may_persist(&self, id: ConnId) -> bool {
-        self.keep_alive && !self.leaving.load(Ordering::Relaxed) && self.reactor().may_persist(id)
+    /// The head of an answer leaves; says whether its connection may stay.
+    pub(crate) fn begin_answer(&self, id: ConnId) -> bool {
+        let may_stay = self.reactor().begin_answer(id);
+        may_stay && self.keep_alive && !self.leaving.load(Ordering::Relaxed)
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop

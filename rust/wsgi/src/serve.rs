@@ -87,6 +87,8 @@ impl Service {
         let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits);
         let exchange = Bound::new(py, exchange)?;
         let input = Bound::new(py, Input::new(&self.gateway, request.id, body))?;
+        let socket = ClientSocket::new(Arc::clone(&self.gateway), exchange.clone().unbind());
+        let socket = Bound::new(py, socket)?;
         let records = self.records(py, request, input.as_any())?;
         let mut environ = None;
         let mut iterable = None;
@@ -99,7 +101,7 @@ impl Service {
             None => Ok(()),
         };
         if ended.is_ok() {
-            match self.environ(py, request, &exchange, input.as_any()) {
+            match self.environ(py, request, &exchange, input.as_any(), socket.as_any()) {
                 Ok(built) => {
                     (ended, iterable) = self.call(py, &exchange, &built);
                     environ = Some(built);
@@ -114,6 +116,7 @@ impl Service {
         };
         exchange.get().over();
         input.get().over();
+        socket.get().over(py);
         self.gateway.way.over(request.id);
         reported.and(outcome)
     }
@@ -124,14 +127,13 @@ impl Service {
         request: &Request,
         exchange: &Bound<'py, Exchange>,
         input: &Bound<'py, PyAny>,
+        socket: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyDict>, Failure> {
         let early_hints = exchange.getattr(intern!(py, "early_hints"))?;
-        let socket = ClientSocket::new(Arc::clone(&self.gateway), exchange.clone().unbind());
-        let socket = Bound::new(py, socket)?.into_any();
         let objects = Objects {
             input,
             early_hints: &early_hints,
-            socket: &socket,
+            socket,
         };
         self.environs.build(py, request, &objects)
     }
@@ -215,12 +217,13 @@ impl Service {
         }
         let of_input = error.is_instance_of::<PyOSError>(py);
         let fault = self.gateway.reactor().body_fault(request.id);
+        let cut = fault.as_ref().is_some_and(|fault| fault.status.is_none());
         if let Some(fault) = fault.filter(|_| of_input && !exchange.head_has_left()) {
             // What was wrong with the body came out as the OSError of a read.
             return self.refuse(py, request, fault);
         }
         // An application that lets the OSError of a lost client through has done nothing wrong.
-        if !(gone && of_input) {
+        if !(of_input && (gone || cut)) {
             face.failed(py, &error, &request.head)?;
         }
         if gone {
@@ -234,11 +237,14 @@ impl Service {
         Ok(Outcome::Finished { keep: false })
     }
 
-    /// Answers for a client whose request body is not what it should be.
+    /// Answers for a client whose request body is not what it should be. One that has ended its
+    /// side in the middle of it is told nothing, and nobody is told of it.
     fn refuse(&self, py: Python<'_>, request: &Request, fault: BodyFault) -> PyResult<Outcome> {
-        self.send_error(request, fault.status, &fault.line);
-        let who = request.who().to_string();
-        self.gateway.face.rejected(py, who, fault.line)?;
+        if let Some(status) = fault.status {
+            self.send_error(request, status, &fault.line);
+            let who = request.who().to_string();
+            self.gateway.face.rejected(py, who, fault.line)?;
+        }
         Ok(Outcome::Finished { keep: false })
     }
 

@@ -10,6 +10,7 @@ use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::exchange::Exchange;
+use crate::ffi::descriptor;
 use crate::gateway::Gateway;
 
 /// `MSG_PEEK` of recv(2).
@@ -78,6 +79,15 @@ impl ClientSocket {
                 .map(Bound::unbind)
         })?;
         Ok(taken.bind(py).clone())
+    }
+
+    /// The request is over: a connection that was taken over ends with it, as under gunicorn's own
+    /// workers, unless the application has closed its socket or detached the descriptor.
+    pub(crate) fn over(&self, py: Python<'_>) {
+        let taken = self.taken.get(py).map(|taken| taken.bind(py));
+        if let Some(socket) = taken.and_then(descriptor::duplicate) {
+            self.gateway.reactor().end_detached(socket.into());
+        }
     }
 
     /// Looks at a duplicate of the socket or, after the take-over, at the socket.
