@@ -17,6 +17,8 @@ CARGO ?= cargo
 CARGO_TEST ?= test --workspace --locked
 PYTEST ?= $(abspath $(BIN))/pytest
 PYTEST_ARGS ?=
+# How many threads each suite's servers call their application on, one run for each.
+WAYS ?= 1 8
 FUZZ_TARGETS ?= head chunked_body proxy_header connection
 FUZZ_SECONDS ?= 600
 FUZZ_SANITIZER ?= address
@@ -77,10 +79,12 @@ test-rust:
 	$(CARGO) $(CARGO_TEST)
 
 test-worker: $(INSTALLED)
-	$(PYTEST) tests $(PYTEST_ARGS)
+	@set -ex; for threads in $(WAYS); do \
+		MEINHELD_TEST_THREADS=$$threads $(PYTEST) tests $(PYTEST_ARGS); done
 
 test-integration: $(INSTALLED)
-	$(PYTEST) integration $(PYTEST_ARGS)
+	@set -ex; for threads in $(WAYS); do \
+		MEINHELD_TEST_THREADS=$$threads $(PYTEST) integration $(PYTEST_ARGS); done
 
 fuzz-seed:
 	$(PYTHON) fuzz/seed.py

@@ -7,7 +7,7 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
-from harness import THREADS, WORKER, Server
+from harness import THREADED, THREADS, WORKER, Server
 
 
 @pytest.hookimpl(wrapper=True)
@@ -26,6 +26,20 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may skip: {report.longrepr}"
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With MEINHELD_TEST_THREADS, leaves out what is only about the other way, and what asks for
+    its threads itself, which the run without has tried: skipping would be a failure."""
+    if not THREADED:
+        return
+    left_out = [item for item in items if is_tried_inline(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def is_tried_inline(item: pytest.Item) -> bool:
+    return bool(item.get_closest_marker("inline_only")) or item.path.name.startswith("test_threads")
 
 
 def pytest_report_header() -> str:

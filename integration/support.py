@@ -86,9 +86,12 @@ def gunicorn(
     )
 
 
-def program(name: str) -> str:
-    """The path of a program; without it the test says so and skips (never in CI: conftest.py)."""
-    directories = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+def program(name: str, *first: str) -> str:
+    """The path of a program; without it the test says so and skips (never in CI: conftest.py).
+
+    first: directories to look into before those of PATH.
+    """
+    directories = os.pathsep.join([*first, os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     path = shutil.which(name, path=directories)
     if path is None:
         pytest.skip(f"{name} is not installed")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import OURS, WORKER, Server, request
-from support import gunicorn, replaced
+from support import ADDED_BY_HOOKS, gunicorn, replaced
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -124,19 +124,37 @@ def test_check_config_fails_for_an_application_that_does_not_load() -> None:
 @pytest.mark.skipif(not OURS, reason="what this worker does not serve yet, others do")
 def test_a_reload_to_a_setting_that_is_not_served_does_not_halt_the_site() -> None:
     # On HUP gunicorn does not call check_config: the new worker refuses by itself.
-    with gunicorn(WHO, config="threads = 1\n") as server:
+    with gunicorn(WHO) as server:
         settings = server.directory / "gunicorn.conf.py"
-        settings.write_text("threads = 2\n")
+        settings.write_text("protocol = 'uwsgi'\n")
         server.signal(signal.SIGHUP)
-        server.wait_for_log(r"Worker refuses to boot: threads = 2: .* Accepted: 1\.$")
-        settings.write_text("threads = 1\n")
+        server.wait_for_log(r"Worker refuses to boot: protocol = 'uwsgi': .* Accepted: 'http'\.$")
+        settings.write_text("protocol = 'http'\n")
         server.signal(signal.SIGHUP)
         assert told(server)["pid"] in server.worker_pids()
 
 
+@pytest.mark.skipif(not OURS, reason="gunicorn's own worker would have to change with it")
+def test_a_reload_may_change_the_number_of_threads() -> None:
+    shown = (
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'%d' % environ['wsgi.multithread']]\n"
+    )
+    with gunicorn(shown, config="threads = 1\n") as server:
+        for threads, multithread in ((4, b"1"), (1, b"0")):
+            before = server.worker_pids()
+            (server.directory / "gunicorn.conf.py").write_text(f"threads = {threads}\n")
+            server.signal(signal.SIGHUP)
+            replaced(server, before)
+            assert server.get().body == multithread
+
+
 def test_several_addresses_are_served_at_once() -> None:
     binds = ["127.0.0.1:0", "[::1]:0", "unix:{dir}/socket"]
-    with gunicorn(WHO, "--workers", "2", binds=binds) as server:
+    with gunicorn(WHO, "--workers", "2", config=ADDED_BY_HOOKS, binds=binds) as server:
+        # A worker that is stopped before it has its handlers misses the signal: gunicorn's own race.
+        server.wait_for_note("init", 2)
         assert len(server.addresses) == 3
         for address in server.addresses:
             server.addresses[0] = address

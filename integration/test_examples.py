@@ -18,6 +18,7 @@ import pytest
 from harness import OURS, PATIENCE, Client, Server, eventually
 from nginx import Nginx
 from support import EXAMPLES, IMPORTABLE, form, gunicorn, multipart, program
+from websocket import WebSocket, create_connection
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -65,6 +66,20 @@ def test_the_django_example_works(copied: Path) -> None:
             "url": "https://localhost/where",
             "secure": True,
         }
+
+
+def test_the_chat_example_works(copied: Path) -> None:
+    def opened() -> contextlib.closing[WebSocket]:
+        return contextlib.closing(create_connection(f"ws://127.0.0.1:{server.port}/chat"))
+
+    with example(copied, "chat_app:app", "--threads", "64") as server, opened() as ada:
+        assert "/chat" in server.get().text
+        assert ada.recv() == "1 here"
+        with opened() as bob:
+            assert bob.recv() == ada.recv() == "2 here"
+            bob.send("hello")
+            assert ada.recv() == bob.recv() == "hello"
+        assert ada.recv() == "1 here"
 
 
 def test_the_configuration_file_of_the_examples_works(copied: Path) -> None:

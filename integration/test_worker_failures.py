@@ -10,13 +10,17 @@ from support import ADDED_BY_HOOKS, gunicorn, replaced
 
 pytestmark = pytest.mark.timeout(120)
 
+INLINE = ("--threads", "1")
+"""For what is so by nature where the loop calls the application itself, and stands still with it.
+With threads only the thread is busy: the loop goes on accepting, and keeps the heartbeat."""
+
 
 def start(*args: str) -> Server:
     return gunicorn("sites.lifecycle:app", *args, config=ADDED_BY_HOOKS)
 
 
 def test_a_worker_whose_application_blocks_is_replaced() -> None:
-    with start("--timeout", "2") as server, server.client() as client:
+    with start("--timeout", "2", *INLINE) as server, server.client() as client:
         server.wait_for_note("init")
         worker = server.worker_pid()
         client.send(request(target="/block"))
@@ -31,8 +35,44 @@ def test_a_worker_whose_application_blocks_is_replaced() -> None:
         assert server.get().status == 200
 
 
+def test_a_thread_that_takes_longer_than_the_timeout_is_left_alone() -> None:
+    source = (
+        "import time\n"
+        "def app(environ, start_response):\n"
+        "    time.sleep(2.5)\n"
+        "    start_response('200 OK', [('Content-Length', '4')])\n"
+        "    return [b'done']\n"
+    )
+    with gunicorn(source, "--threads", "2", "--timeout", "1") as server:
+        assert server.get().body == b"done"
+        assert "WORKER TIMEOUT" not in server.stderr_text()
+
+
+def test_a_worker_whose_threads_cannot_run_is_replaced() -> None:
+    # The heartbeat needs the interpreter, as the other threads do: one that keeps it (here a
+    # regular expression that never ends) is found out.
+    source = (
+        "import os, re\n"
+        "from apps.notes import note\n"
+        "def app(environ, start_response):\n"
+        "    if environ['PATH_INFO'] == '/hold':\n"
+        "        note('held')\n"
+        "        re.match(r'(a+)+$', 'a' * 60 + 'b')\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'%d' % os.getpid()]\n"
+    )
+    with gunicorn(source, "--threads", "2", "--timeout", "2") as server, server.client() as client:
+        worker = int(server.get().text)
+        client.send(request(target="/hold"))
+        server.wait_for_note("held")
+        server.wait_for_log(rf"WORKER TIMEOUT \(pid:{worker}\)")
+        (successor,) = replaced(server, [worker])
+        assert client.is_closed_by_peer()
+        assert int(server.get().text) == successor
+
+
 def test_a_blocked_worker_does_not_stop_its_sibling() -> None:
-    with start("--workers", "2", "--timeout", "60") as server, server.client() as client:
+    with start("--workers", "2", "--timeout", "60", *INLINE) as server, server.client() as client:
         server.wait_for_note("init", 2)
         client.send(request(target="/block"))
         server.wait_for_note("blocked")
@@ -42,7 +82,7 @@ def test_a_blocked_worker_does_not_stop_its_sibling() -> None:
 
 def test_an_idle_worker_keeps_its_heartbeat() -> None:
     # That its blocked sibling was killed is what shows that more than the timeout has passed.
-    with start("--workers", "2", "--timeout", "3") as server, server.client() as client:
+    with start("--workers", "2", "--timeout", "3", *INLINE) as server, server.client() as client:
         server.wait_for_note("init", 2)
         idle = server.worker_pids()
         client.send(request(target="/block"))
@@ -66,7 +106,7 @@ def test_a_killed_worker_is_replaced() -> None:
 
 def test_the_sibling_of_a_killed_worker_keeps_its_connections() -> None:
     with (
-        start("--workers", "2", "--keep-alive", "60", "--timeout", "60") as server,
+        start("--workers", "2", "--keep-alive", "60", "--timeout", "60", *INLINE) as server,
         server.client() as doomed,
     ):
         server.wait_for_note("init", 2)

@@ -1,6 +1,7 @@
 """Application threads, from the start of a worker to the end of its process."""
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -47,7 +48,7 @@ class Threads:
         if not self.alive():
             return True
         global _stuck
-        _stuck = self
+        _stuck = _Stuck(self)
         return False
 
     def alive(self) -> bool:
@@ -55,21 +56,45 @@ class Threads:
         return any(thread.is_alive() for thread in self._threads)
 
 
-_stuck: Threads | None = None
+class _Stuck:
+    """How the process ends when a thread is stuck in the application.
 
-
-def _leave_stuck_threads() -> None:
-    """End the process here if a thread is stuck in the application.
-
-    Should it come back while the interpreter is being taken down, the interpreter would end it by
-    unwinding its stack, which native code does not survive. Being registered before an application
-    is loaded, this runs when all that it has registered has run.
+    Should that come back while the interpreter is being taken down, the interpreter would end it by
+    unwinding its stack, which native code does not survive. So the process leaves before.
     """
-    if _stuck is not None and _stuck.alive():
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._end = threading.Event()
+        # What is to be flushed may be locked by the very thread that is stuck: nobody waits for it
+        # for long. Started while the interpreter still starts threads.
+        self._flusher = threading.Thread(target=self._flush, daemon=True)
+        with contextlib.suppress(RuntimeError):
+            self._flusher.start()
+
+    def _flush(self) -> None:
+        self._end.wait()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(_stuck.exit_code)
+
+    def leave(self) -> None:
+        """End the process, unless the thread has come back."""
+        if self._threads.alive():
+            self._end.set()
+            # Of one that the system did not start there is nothing to join.
+            with contextlib.suppress(RuntimeError):
+                self._flusher.join(FAREWELL)
+            os._exit(self._threads.exit_code)
+
+
+_stuck: _Stuck | None = None
+
+
+def _leave_stuck_threads() -> None:
+    # Registered before an application is loaded, this runs when all that it has registered has run.
+    if _stuck is not None:
+        _stuck.leave()
 
 
 atexit.register(_leave_stuck_threads)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from harness import WORKER, Client, Server, chunked, request
+from harness import THREADED, WORKER, Client, Server, chunked, request
 
 SETTINGS = {
     "keepalive": 30,
@@ -301,7 +301,7 @@ def app(environ, start_response):
 
 def test_what_differs_on_purpose_is_of_the_kind_that_it_stands_for(pair: Pair) -> None:
     theirs, ours = pair.environs(get())
-    assert ours["wsgi.multithread"] == ["bool", "False"]
+    assert ours["wsgi.multithread"] == ["bool", str(THREADED)]
     assert theirs["wsgi.multithread"] == ["bool", "True"]
     assert ours["wsgi.file_wrapper"] == theirs["wsgi.file_wrapper"]
     assert ours["SERVER_SOFTWARE"] == theirs["SERVER_SOFTWARE"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from harness import Client, Server, forget_peak_memory, memory_kib, request, settled
+from harness import THREADED, Client, Server, forget_peak_memory, memory_kib, request, settled
 from wellness import WELL_ROUTE, assert_answers, assert_serves
 
 APP = """
@@ -64,8 +64,19 @@ SENDING = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server.start(APP + WELL_ROUTE, "--keep-alive", "60") as server:
+    settings = ["--keep-alive", "60"]
+    if THREADED:
+        # An endless body keeps the thread that reads it: there must be one left for the witness.
+        settings += ["--threads", str(CONNECTIONS + 2)]
+    with Server.start(APP + WELL_ROUTE, *settings) as server:
         yield server
+
+
+def most(data: bytes) -> int:
+    """Octets that a connection may cost. With threads the requests of all of them are with the
+    application at once: each has a head and an `environ`, besides what was read ahead."""
+    crowded = THREADED and data == SENDING["pipelined-largest-heads"]
+    return EACH * 3 if crowded else EACH
 
 
 def pour(clients: list[Client], data: bytes) -> None:
@@ -99,7 +110,7 @@ def test_memory_is_bounded_for_one_that_sends_an_endless(server: Server, data: b
         for client in clients:
             client.close()
         assert_serves(server)
-    assert grown < CONNECTIONS * EACH, f"{grown / CONNECTIONS:.0f} octets for each connection"
+    assert grown < CONNECTIONS * most(data), f"{grown / CONNECTIONS:.0f} octets for each connection"
     assert server.worker_pid() == pid
 
 

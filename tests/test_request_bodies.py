@@ -1,5 +1,5 @@
 """Request bodies: whole before the application is called, in memory up to 512 KiB, in an unlinked
-temporary file beyond."""
+temporary file beyond. With threads they are handed over as they arrive, and never stored."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def test_a_body_of_512_kib_stays_in_memory(server: Server, framing: str) -> None
         assert spooled(server) == []
 
 
+@pytest.mark.inline_only
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("size", [IN_MEMORY + 1, IN_MEMORY * 3])
 def test_a_longer_body_is_an_unlinked_file_in_tmp_upload_dir(
@@ -98,6 +99,7 @@ def test_a_longer_body_is_an_unlinked_file_in_tmp_upload_dir(
         eventually(lambda: spooled(server) == [], "the temporary file is closed after the request")
 
 
+@pytest.mark.inline_only
 def test_the_file_is_gone_when_the_client_leaves_in_the_middle_of_its_upload(
     server: Server,
 ) -> None:
@@ -113,6 +115,7 @@ def test_the_file_is_gone_when_the_client_leaves_in_the_middle_of_its_upload(
     assert "called /left" not in server.notes()
 
 
+@pytest.mark.inline_only
 def test_a_file_that_the_default_directory_holds_is_unlinked_too() -> None:
     with Server.start("apps.hold:app", env={"TMPDIR": "/tmp"}) as server, server.client() as client:
         before = len([name for name in open_files(server.worker_pid()) if "(deleted)" in name])
@@ -121,6 +124,7 @@ def test_a_file_that_the_default_directory_holds_is_unlinked_too() -> None:
             assert len(now) == before + 1
 
 
+@pytest.mark.inline_only
 def test_the_application_is_called_when_the_whole_body_is_there(server: Server) -> None:
     with server.client() as client:
         client.send(request("POST", "/waits", {"Content-Length": "10"}, b"12345"))
@@ -167,3 +171,13 @@ def test_nothing_is_left_in_the_upload_directory(server: Server) -> None:
         client.send(framed("/", some_bytes(IN_MEMORY * 2), "length"))
         client.response()
     assert list(Path(server.directory / "uploads").iterdir()) == []
+
+
+def test_the_answer_to_a_head_request_has_no_body_even_if_the_request_s_is_malformed(
+    server: Server,
+) -> None:
+    with server.client() as client:
+        client.send(request("HEAD", "/", {"Transfer-Encoding": "chunked"}, b"no size\r\n"))
+        head, end = client.read_until_closed().split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert end == b""

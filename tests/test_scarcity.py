@@ -14,6 +14,7 @@ from disks import small_disk
 from harness import (
     Client,
     Server,
+    chunked,
     cpu_seconds,
     eventually,
     memory_kib,
@@ -49,6 +50,7 @@ def test_without_a_free_descriptor_the_worker_neither_dies_nor_spins() -> None:
         assert server.worker_pid() == pid
 
 
+@pytest.mark.inline_only
 def test_an_upload_that_fills_the_disk_is_refused_with_507(tmp_path: Path) -> None:
     config = {"tmp_upload_dir": str(tmp_path), "keepalive": 30}
     with (
@@ -75,6 +77,23 @@ def test_an_upload_that_fills_the_disk_is_refused_with_507(tmp_path: Path) -> No
         assert os.listdir(tmp_path) == []
 
 
+def test_with_threads_an_upload_needs_no_disk(tmp_path: Path) -> None:
+    """It goes to the application as it arrives."""
+    config = {"tmp_upload_dir": str(tmp_path), "keepalive": 30, "threads": 2}
+    with (
+        small_disk(tmp_path, mebibytes=1),
+        Server.start("apps.hold:app", config=config) as server,
+        server.client() as client,
+    ):
+        for headers, body in (
+            ({"Content-Length": "4000000"}, bytes(4_000_000)),
+            ({"Transfer-Encoding": "chunked"}, chunked(bytes(4_000_000))),
+        ):
+            client.send(request("POST", "/full", headers, body))
+            assert client.response().text.startswith("4000000 ")
+        assert os.listdir(tmp_path) == []
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[int]:
     """Allows this process, and the servers it starts, room for ten thousand connections."""
@@ -93,8 +112,17 @@ def many_descriptors() -> Iterator[int]:
     [
         (b"", 2048),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX-Half: ", 4096),
-        (request("POST", "/", {"Content-Length": "5000000"}, b"half"), 4096),
-        (request("POST", "/", {"Transfer-Encoding": "chunked"}, b"1\r\nx\r\nff"), 4096),
+        # With threads, each of these keeps the thread that reads it.
+        pytest.param(
+            request("POST", "/", {"Content-Length": "5000000"}, b"half"),
+            4096,
+            marks=pytest.mark.inline_only,
+        ),
+        pytest.param(
+            request("POST", "/", {"Transfer-Encoding": "chunked"}, b"1\r\nx\r\nff"),
+            4096,
+            marks=pytest.mark.inline_only,
+        ),
     ],
     ids=["idle", "half a head", "half a body", "half a chunk size"],
 )

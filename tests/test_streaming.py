@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Client, Server, eventually, forget_peak_memory, memory_kib, request, settled
+from harness import (
+    THREADED,
+    Client,
+    Server,
+    eventually,
+    forget_peak_memory,
+    memory_kib,
+    request,
+    settled,
+)
 
 APP = """
 from apps.notes import note
@@ -139,9 +148,14 @@ def test_meanwhile_other_connections_are_accepted_and_read(server: Server, way: 
         called = server.notes().count("upload called")
         other.send(request("POST", "/upload", {"Content-Length": str(size)}))
         other.send(bytes(size))
-        assert server.notes().count("upload called") == called
+        if THREADED:
+            # Another thread serves it, whatever becomes of the first.
+            assert other.response().text == str(size)
+        else:
+            assert server.notes().count("upload called") == called
         assert len(client.response().body) == 1000 * BLOCK
-        assert other.response().text == str(size)
+        if not THREADED:
+            assert other.response().text == str(size)
 
 
 @pytest.mark.parametrize("way", ["stream", "write"])
@@ -171,6 +185,11 @@ def test_a_waiting_response_uses_no_processor_time_and_the_next_request_is_serve
     with server.client(receive_buffer=8192) as client, server.client() as other:
         stalled(server, client, way, f"next-{way}")
         other.send(request("GET", "/quiet/1"))
-        assert other.is_quiet()
+        if THREADED:
+            # The next request has a thread of its own.
+            assert other.response().body == expected(1)
+            other.send(request("GET", "/quiet/1"))
+        else:
+            assert other.is_quiet()
         assert len(client.response().body) == 1000 * BLOCK
         assert other.response().body == expected(1)

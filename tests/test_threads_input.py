@@ -12,14 +12,16 @@ from harness import Server, chunked, open_files, request, settled
 from uploads import FRAMINGS, WINDOW, Upload, tag_of
 
 THREADS = 4
+LONG_FIELD = 100_000
+"""More than one receive brings."""
 LINES = b"first\nsecond line\r\n\nlast without an end"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server.start(
-        "apps.reading:app", "--threads", str(THREADS), "--keep-alive", "60"
-    ) as server:
+    limits = ["--limit-request-field_size", str(LONG_FIELD)]
+    settings = ["--threads", str(THREADS), "--keep-alive", "60", *limits]
+    with Server.start("apps.reading:app", *settings) as server:
         yield server
 
 
@@ -150,6 +152,14 @@ def test_a_chunked_body_has_no_end_before_its_last_chunk_and_trailer(
             assert upload.still_waits_in("read 1")
         upload.client.send(b"\r\n")
         assert upload.results() == ["body", ""]
+
+
+def test_a_trailer_may_be_as_long_as_a_head(server: Server, tag: str) -> None:
+    with Upload(server, f"/calls/{tag}", 0, "chunked", [["read"]]) as upload:
+        upload.send(b"body")
+        upload.wait_for("read ...")
+        upload.client.send(b"0\r\n" + b"X-Sum: ".ljust(LONG_FIELD - 2, b"7") + b"\r\n\r\n")
+        assert upload.results() == ["body"]
 
 
 def test_a_body_of_known_length_ends_without_a_further_octet(server: Server, tag: str) -> None:

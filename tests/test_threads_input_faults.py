@@ -275,11 +275,11 @@ def test_an_application_that_does_not_read_it_answers_and_the_connection_closes(
 
 
 def test_a_chunked_body_beyond_max_body_raises_where_it_exceeds(server: Server, tag: str) -> None:
-    calls = [["read", 900_000], ["read"]]
+    calls = [["read", 950_000], ["read"]]
     with Upload(server, f"/calls/{tag}", 0, "chunked", calls) as upload:
-        upload.send(bytes(900_000))
+        upload.send(bytes(950_000))
         upload.wait_for("read ...")
-        upload.send(bytes(100_001))
+        upload.send(bytes(50_001))
         response = upload.response()
         assert response.text.endswith('{"raised": "OSError", "an OSError": true}]')
         assert response.header("Connection") == "close"
@@ -293,8 +293,8 @@ def test_such_a_body_is_answered_413_when_the_application_lets_it_through(
         unharmed(server, warnings=1),
         Upload(server, f"/strict/{tag}", 0, "chunked", [["read"]]) as upload,
     ):
-        for _ in range(4):
-            upload.send(bytes(WINDOW - 1000))
+        for octets in (*[WINDOW - 1000] * 3, MAX_BODY - 3 * (WINDOW - 1000) - 9, 10):
+            upload.send(bytes(octets))
         response = upload.response()
         assert (response.status, response.header("Connection")) == (413, "close")
 

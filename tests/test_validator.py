@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext, suppress
 
 import pytest
-from harness import Client, Server, chunked, request
+from harness import THREADED, Client, Server, chunked, request
 
 APP = """
 import io, warnings
@@ -119,11 +120,17 @@ def test_the_validator_has_nothing_to_say(
     server: Server, method: str, body: tuple[dict[str, str], bytes]
 ) -> None:
     headers, data = body
-    with server.client() as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(server.client())
         for path in PATHS:
-            client.send(request(method, f"/{path}?a=b", headers, data))
+            # With threads, the answer need not wait for the end of the body.
+            with suppress(ConnectionError) if THREADED else nullcontext():
+                client.send(request(method, f"/{path}?a=b", headers, data))
             response = client.response(method)
             assert response.status == {"nothing": 204, "again": 500}.get(path, 200), path
+            if THREADED and response.header("Connection") == "close":
+                # More is left of the body than is read for the sake of the connection.
+                client = stack.enter_context(server.client())
         assert_silent(server, client)
 
 

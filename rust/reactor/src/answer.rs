@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meinheld_protocol::{Awaits, Buffer, encode};
 
-use crate::client::{Client, Interest, NEVER, Phase};
+use crate::client::{Client, Incoming, Interest, NEVER, Phase};
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event, Rejection};
 use crate::outbox::Segment;
@@ -314,7 +314,9 @@ impl Reactor {
             (Phase::Discarding { .. } | Phase::Lingering { .. }, _) => return self.close(id),
         };
         let line = cause.line();
-        let answer = encode::error_answer(status, &line, server, &date, false);
+        let to_head = matches!(client.incoming.as_deref(),
+            Some(Incoming::Whole { head, .. }) if head.method() == b"HEAD");
+        let answer = encode::error_answer(status, &line, server, &date, to_head);
         let peer = client.who();
         client.incoming = None;
         client.phase = Phase::Flushing { keep: false };

@@ -148,11 +148,11 @@ impl Reactor {
             return Ok(Read::Later);
         };
         if client.input.room().is_empty() {
-            if client.phase != Phase::Receiving {
+            if client.protocol.awaits() == Awaits::Nothing {
                 // One buffer of early requests is enough; the rest waits in the kernel.
                 return Ok(Read::Later);
             }
-            // Only a long head fills a buffer, and floor 1 bounds it.
+            // Only a long head or trailer fills a buffer, and floor 1 bounds it.
             let capacity = client.input.capacity();
             client.input.grow(capacity * 2);
         }

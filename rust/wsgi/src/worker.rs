@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use meinheld_reactor::{Event, Reactor, Request, watch_forks};
-use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -105,8 +105,8 @@ impl Loop {
                 pool.finished(|| gateway.is_draining());
                 match taken {
                     Ok(()) => {}
-                    // Of a handler that is ending the process.
-                    Err(error) if error.is_instance_of::<PySystemExit>(py) => return Ok(()),
+                    Err(error) if gateway.face.ends_worker(py, &error) => return Ok(()),
+                    // Thrown into this thread from another one.
                     Err(error) => error.write_unraisable(py, None),
                 }
             }

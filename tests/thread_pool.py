@@ -1,0 +1,167 @@
+"""What the tests of `--threads` share: the pool from outside, and applications that a test holds.
+
+with pool(APP, 2) as server, holding(server, 2) as gate:
+    ...             # both threads are inside the application
+    gate.open()     # and now they answer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import struct
+import termios
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from harness import OURS, Client, Server, eventually, request
+
+T = TypeVar("T")
+SMALL = 4096
+"""A receive buffer for clients that shall not take an answer unless they read it."""
+KERNEL = 128 << 10
+"""More than both ends' socket buffers hold with SMALL_BUFFERS and a client with SMALL."""
+AHEAD = 256 << 10
+"""How far a producer may be ahead of its client, beside what the kernel has."""
+SMALL_BUFFERS = """
+import socket
+
+
+def when_ready(arbiter):
+    # A connection inherits it. Left alone the kernel lets it grow to megabytes.
+    for listener in arbiter.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+"""
+CHANNEL = 32
+"""Requests that wait in the worker, read and parsed, for each of its threads."""
+HOLD_ROUTE = """
+from apps.hold import wait_for_file
+
+
+@app.route
+def hold(environ, start_response):
+    name = environ["PATH_INFO"].removeprefix("/hold/")
+    note(f"holding {name}")
+    wait_for_file(f"open-{name.partition('/')[0]}")
+    return text(start_response, f"held {name}")
+"""
+UNIX = ["unix:{dir}/socket"]
+EXIT_HOOKS = """
+import threading, time
+from apps.notes import note
+
+
+def post_worker_init(worker):
+    def watch():
+        while worker.alive:
+            time.sleep(0.005)
+        note(f"told to leave {worker.pid}")
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def worker_exit(arbiter, worker):
+    note("worker_exit")
+    names = sorted(thread.name for thread in threading.enumerate())
+    note("threads left: " + " ".join(name for name in names if name.startswith("meinheld-")))
+
+
+def child_exit(arbiter, worker):
+    note(f"child_exit {worker.pid}")
+"""
+"""A gunicorn.conf.py that tells when a worker (of which there is one) was told to leave, and how it
+ended; see `ended_well`."""
+
+
+def thread_names(pid: int) -> list[str]:
+    """The names of the application threads, as the kernel (and so top and ps) knows them."""
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            names.append((task / "comm").read_text().strip())
+    return sorted(name for name in names if name.startswith("meinheld-"))
+
+
+def unread(clients: Sequence[Client]) -> int:
+    """How many of these clients have sent octets that the worker has not read yet. Only for UNIX:
+    of TCP a client learns no more than that the worker's kernel has them."""
+    return sum(
+        struct.unpack("i", fcntl.ioctl(client.socket, termios.TIOCOUTQ, bytes(4))) != (0,)
+        for client in clients
+    )
+
+
+def wait_until_read(*clients: Client) -> None:
+    """Until the worker has read all that these clients have sent; see `unread`."""
+    eventually(lambda: unread(clients) == 0, "the worker reads what was sent")
+
+
+@contextlib.contextmanager
+def holding(server: Server, count: int, name: str = "gate") -> Iterator[Gate]:
+    """`count` requests of HOLD_ROUTE are inside the application while the block runs; at its end
+    they have been answered."""
+    gate = Gate(server, name)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(count)]
+        for number, client in enumerate(clients):
+            client.send(request("GET", f"/hold/{name}/{number}"))
+            server.wait_for_note(f"holding {name}/{number}")
+        try:
+            yield gate
+        finally:
+            gate.open()
+        for number, client in enumerate(clients):
+            assert client.response().text == f"held {name}/{number}"
+
+
+class Gate:
+    """A file that requests wait for."""
+
+    def __init__(self, server: Server, name: str = "gate") -> None:
+        self.file = server.directory / f"open-{name}"
+
+    def open(self) -> None:
+        self.file.touch()
+
+
+def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What the calls return, each made on a thread of its own; the first error is raised."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run(call: Callable[[], T]) -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,), daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+        assert not thread.is_alive(), "a client does not come to its end"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def ended_well(server: Server, pid: int) -> None:
+    """Waits until the worker is gone; fails unless it left by itself, with status 0 and through
+    `worker_exit`. Needs EXIT_HOOKS."""
+    server.wait_for_note(f"child_exit {pid}")
+    log = server.stderr_text()
+    # A second TERM of the arbiter's may still meet a process that has no handlers any more.
+    ended = re.findall(r"was sent SIG(?!TERM)|exited with code|WORKER TIMEOUT|Fatal|panicked", log)
+    assert not ended, log
+    assert "worker_exit" in server.notes()
+
+
+def no_thread_is_left(server: Server) -> None:
+    """The threads had come to their end before the worker did. Needs EXIT_HOOKS."""
+    if OURS:
+        left = [note for note in server.notes() if note.startswith("threads left: ")]
+        assert left and set(left) == {"threads left: "}
