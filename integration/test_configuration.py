@@ -153,7 +153,7 @@ def test_a_reload_may_change_the_number_of_threads() -> None:
 def test_several_addresses_are_served_at_once() -> None:
     binds = ["127.0.0.1:0", "[::1]:0", "unix:{dir}/socket"]
     with gunicorn(WHO, "--workers", "2", config=ADDED_BY_HOOKS, binds=binds) as server:
-        # A worker that is stopped before it has its handlers misses the signal: gunicorn's own race.
+        # gunicorn's own race: a worker that is stopped before it has its handlers misses it.
         server.wait_for_note("init", 2)
         assert len(server.addresses) == 3
         for address in server.addresses:
