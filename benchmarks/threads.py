@@ -15,7 +15,8 @@ applications, and take turns in one run, so that whatever else this machine does
 Printed are requests a second, processor time and context switches of the worker for each request
 (from /proc), and latencies: the median of the rounds, with the lowest and the highest; then the
 ratios of the two workers, each taken within one round; then whether they keep what README promises.
-The exit status is 1 when they do not. Needs wrk. Loopback only; both ends share this machine.
+The exit status is 1 when they do not. Needs wrk, and gunicorn_h1c, without which gthread is not at
+its best. Loopback only; both ends share this machine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -257,6 +259,8 @@ def start(way: Way, app: str, options: argparse.Namespace) -> Server:
 def settings(way: Way, options: argparse.Namespace) -> list[str]:
     given = ["--workers", str(options.workers), "--threads", str(way.threads)]
     given += ["--worker-connections", "10000", "--backlog", "4096", "--max-requests", "0"]
+    if way.worker == "gthread":
+        given += ["--http-parser", "fast"]
     return [*given, "--keep-alive", "600", "--timeout", "600"]
 
 
@@ -435,6 +439,8 @@ def main() -> None:
     if options.threads < 2:
         parser.error("--threads: at least 2")
     wrk = Wrk()
+    if importlib.util.find_spec("gunicorn_h1c") is None:
+        sys.exit("benchmarks/threads.py needs gunicorn's fast parser: pip install gunicorn_h1c")
     ours, gthread = "egg:meinheld#gunicorn_worker", "gthread"
     ways = [Way("meinheld", ours, options.threads), Way("gthread", gthread, options.threads)]
     if options.baseline:

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use meinheld_reactor::{ConnId, Event, Request, Waker};
@@ -16,6 +17,10 @@ use crate::gateway::Gateway;
 /// Requests that wait in the channel, for each thread: enough that no thread goes idle between two
 /// turns of the loop.
 const QUEUED: usize = 32;
+/// For how long a thread may serve one request after another while a woken one waits for the GIL:
+/// less than the interpreter's switch interval (5 ms), after which it would lose the GIL in the
+/// middle of a request, which would wait for all others then.
+const TURN: Duration = Duration::from_millis(2);
 
 type Waiters = HashMap<ConnId, Vec<Thread>, foldhash::fast::RandomState>;
 
@@ -23,8 +28,8 @@ type Waiters = HashMap<ConnId, Vec<Thread>, foldhash::fast::RandomState>;
 ///
 /// A thread takes a request only when it is attached to the interpreter, so that none is owned by a
 /// thread that waits for the GIL while another one could serve it. Therefore threads are woken one
-/// at a time: one that is awake and has not looked yet ([`searching`](Self::searching)) is enough,
-/// and it wakes the next one if it leaves requests behind.
+/// at a time: one that is awake and has not looked yet ([`woken`](Self::woken)) is enough, and it
+/// wakes the next one if it leaves requests behind.
 pub(crate) struct Pool {
     requests: Sender<Request>,
     queue: Receiver<Request>,
@@ -33,8 +38,10 @@ pub(crate) struct Pool {
     wakes: Receiver<()>,
     /// Threads that sleep, and for whom no token is on its way.
     idle: AtomicUsize,
-    /// A thread was woken, and has not looked for requests yet.
-    searching: AtomicBool,
+    /// A thread was woken, and has not looked for requests yet: it may wait for the GIL.
+    woken: AtomicBool,
+    /// A thread that is awake will look at once.
+    looks_soon: AtomicBool,
     /// The channel was full: the loop is to be told when half of it is free.
     full: AtomicBool,
     /// Requests handed over that are not over yet.
@@ -57,7 +64,8 @@ impl Pool {
             tokens,
             wakes,
             idle: AtomicUsize::new(0),
-            searching: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
+            looks_soon: AtomicBool::new(false),
             full: AtomicBool::new(false),
             unfinished: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -69,10 +77,12 @@ impl Pool {
     /// Sleeps until there may be a request; `false` when none will come any more. Not to be called
     /// attached.
     pub(crate) fn await_requests(&self) -> bool {
+        self.looks_soon.store(false, SeqCst);
         self.idle.fetch_add(1, SeqCst);
-        // One that came before this thread counted as idle has woken nobody.
-        let missed = self.closed.load(SeqCst) || !self.queue.is_empty();
-        if !(missed && self.claim_idle()) {
+        // One that came before this thread counted as idle has woken nobody, unless another one is
+        // awake to look for it.
+        let missed = || !self.queue.is_empty() && !self.woken.swap(true, SeqCst);
+        if !((self.closed.load(SeqCst) || missed()) && self.claim_idle()) {
             // The pool holds the sender too: the channel does not end before its threads.
             let _ = self.wakes.recv();
         }
@@ -82,12 +92,26 @@ impl Pool {
     /// This thread is about to look for a [next](Self::next) request: nobody need be woken for one
     /// that comes until then.
     pub(crate) fn looks_soon(&self) {
-        self.searching.store(true, SeqCst);
+        self.looks_soon.store(true, SeqCst);
     }
 
-    /// The next request, for a thread that is attached.
-    pub(crate) fn next(&self) -> Option<Request> {
-        self.searching.swap(false, SeqCst);
+    /// The first request for a thread that has slept and is attached now.
+    pub(crate) fn first(&self) -> Option<Request> {
+        self.woken.store(false, SeqCst);
+        self.next()
+    }
+
+    /// The next request, for a thread that has been attached since its `turn` began. `None` also
+    /// where it is the turn of one that was woken, which would interrupt a request otherwise.
+    pub(crate) fn following(&self, turn: Instant) -> Option<Request> {
+        if self.woken.load(SeqCst) && turn.elapsed() >= TURN {
+            return None;
+        }
+        self.next()
+    }
+
+    fn next(&self) -> Option<Request> {
+        self.looks_soon.store(false, SeqCst);
         let request = self.queue.try_recv().ok()?;
         let left = self.queue.len();
         if left > 0 {
@@ -153,13 +177,13 @@ impl Pool {
     }
 
     fn wake_one(&self) {
-        while !self.searching.swap(true, SeqCst) {
+        while !self.looks_soon.load(SeqCst) && !self.woken.swap(true, SeqCst) {
             if self.claim_idle() {
                 let _ = self.tokens.try_send(());
                 return;
             }
             // All are busy: each looks for the next request when it has finished one.
-            self.searching.store(false, SeqCst);
+            self.woken.store(false, SeqCst);
             // Unless, where threads run at the same time, one has gone to sleep meanwhile, and
             // whoever brought another request left it to this thread to wake it.
             if self.queue.is_empty() || self.idle.load(SeqCst) == 0 {
