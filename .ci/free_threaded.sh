@@ -6,7 +6,7 @@
 # tests/ both ways, with a worker that has not switched the GIL on again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unset GUNICORN_CMD_ARGS PYTHONPATH PYTHON_GIL PYO3_CONFIG_FILE
+unset MEINHELD_NO_SKIP GUNICORN_CMD_ARGS PYTHONPATH PYTHON_GIL PYO3_CONFIG_FILE
 
 CARGO=${CARGO:-cargo}
 scratch=$(mktemp -d)

@@ -114,10 +114,6 @@ class Loop:
         """Requests that reached the application."""
 
     @property
-    def connections(self) -> int:
-        """Open connections."""
-
-    @property
     def late_arrivals(self) -> int:
         """Connections on which a request arrived after a drain had closed them."""
 
@@ -131,9 +127,26 @@ class Exchange:
         headers: Iterable[tuple[str, str]],
         exc_info: Any = None,
         /,
-    ) -> Callable[[bytes], None]: ...
-    def write(self, block: bytes, /) -> None: ...
-    def early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None: ...
+    ) -> Callable[[bytes], None]:
+        """Give the head (PEP 3333); return ``write``.
+
+        Raises:
+            AssertionError: it was called before, and no ``exc_info`` is given.
+            TypeError, ValueError: what HTTP or PEP 3333 forbids in a head.
+            BaseException: the error in ``exc_info``, when the head has left.
+        """
+
+    def write(self, block: bytes, /) -> None:
+        """Send a block (PEP 3333); return when the kernel has all of it or, with ``threads``, when
+        no more than 256 KiB of the answer wait.
+
+        Raises:
+            ConnectionResetError: the client has gone, or the request is over.
+        """
+
+    def early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None:
+        """Send a 103 response (RFC 8297) if the client can have one: not after the head, nor to
+        HTTP/1.0."""
 
 @final
 class Input:

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import threading
 from typing import Any
 
 
@@ -13,15 +14,20 @@ class TakenSocket(socket.socket):
 
     #: Octets to be read before the socket's own; a duplicate shares them.
     leftover = bytearray()
+    #: One for all: it is only used while there are such octets.
+    _guard = threading.Lock()
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` octets."""
-        if not self.leftover:
-            return super().recv(bufsize, flags)
-        taken = bytes(self.leftover[:bufsize])
-        if not flags & socket.MSG_PEEK:
-            del self.leftover[:bufsize]
-        return taken
+        if self.leftover:
+            with self._guard:
+                taken = bytes(self.leftover[:bufsize])
+                if not flags & socket.MSG_PEEK:
+                    del self.leftover[:bufsize]
+            # Otherwise another thread had the last of them.
+            if taken or not bufsize:
+                return taken
+        return super().recv(bufsize, flags)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive up to ``nbytes`` octets, or as many as fit, into ``buffer``."""

@@ -10,8 +10,10 @@ import time
 
 from meinheld_worker import _core
 
-#: Seconds that threads get to end when the loop has: all but those that are stuck are idle then.
-FAREWELL = 1.0
+#: Seconds that idle threads get to end when the loop has, on a machine that is busy.
+PATIENCE = 1.0
+#: As much when a thread is stuck, and the arbiter about to lose its patience.
+HURRY = 0.1
 
 
 class Threads:
@@ -23,6 +25,7 @@ class Threads:
 
     def __init__(self, loop: _core.Loop, count: int) -> None:
         self.exit_code = 0
+        self._loop = loop
         self._threads = [
             threading.Thread(
                 target=loop.work, args=(slot,), name=f"meinheld-{slot + 1}", daemon=True
@@ -41,7 +44,7 @@ class Threads:
 
     def join(self) -> bool:
         """Wait for those that are idle; return whether all have ended."""
-        deadline = time.monotonic() + FAREWELL
+        deadline = time.monotonic() + (HURRY if self._loop.in_flight() else PATIENCE)
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -84,7 +87,7 @@ class _Stuck:
             self._end.set()
             # Of one that the system did not start there is nothing to join.
             with contextlib.suppress(RuntimeError):
-                self._flusher.join(FAREWELL)
+                self._flusher.join(HURRY)
             os._exit(self._threads.exit_code)
 
 

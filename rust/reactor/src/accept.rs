@@ -127,12 +127,6 @@ impl Reactor {
         }
     }
 
-    /// Whether clients wait to be accepted, and there is no place for them: answers should give
-    /// their connections up.
-    pub fn is_crowded(&self) -> bool {
-        self.crowded
-    }
-
     fn somebody_waits(&self) -> bool {
         let flags = PollFlags::IN;
         let mut polled: Vec<PollFd<'_>> = self
@@ -278,7 +272,7 @@ impl Reactor {
             last_request: false,
             deadline_for: Awaits::Idle,
             lost_if_late: false,
-            begun: false,
+            head_left: false,
             shared: false,
             room_wanted: None,
             held: false,

@@ -76,7 +76,7 @@ pub(crate) struct Client {
     /// The connection was closed for a drain while it was idle: a request now comes too late.
     pub(crate) lost_if_late: bool,
     /// The head of the present answer has left, or waits to.
-    pub(crate) begun: bool,
+    pub(crate) head_left: bool,
     /// Others hold its socket, too: to close ours ends nothing.
     pub(crate) shared: bool,
     /// The caller wants to know when no more than this many octets of its answer wait.
@@ -117,7 +117,7 @@ impl Client {
     /// Whether it may be closed to make room: it has been quiet for so long that a request is
     /// hardly on its way.
     pub(crate) fn is_expendable(&self, now: Tick, patience: Tick) -> bool {
-        self.is_idle() && now.saturating_sub(self.quiet_since) >= patience
+        self.is_idle() && !self.held && now.saturating_sub(self.quiet_since) >= patience
     }
 
     /// Whether the connection only waits for a next request: closing it costs nobody an answer.

@@ -125,11 +125,6 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        if client.held {
-            // It is not the client that is late.
-            let patience = self.idle_patience();
-            return self.set_deadline(id, patience);
-        }
         let awaited = client.is_awaited();
         match client.phase {
             Phase::Receiving => self.give_up_sender(id),

@@ -56,7 +56,7 @@ impl Reactor {
         let waiting: Vec<ConnId> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.is_idle() && client.deadline > at)
+            .filter(|(_, client)| client.is_idle() && !client.held && client.deadline > at)
             .map(|(index, client)| client.id(index))
             .collect();
         for id in waiting {

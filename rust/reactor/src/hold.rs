@@ -25,7 +25,10 @@ impl Reactor {
             };
             client.held = false;
             if client.phase == Phase::Receiving {
-                if !client.input.is_empty() || client.half_closed {
+                let has_come = !client.input.is_empty() || client.half_closed;
+                // Its time begins anew: it was not the client that was late.
+                self.set_deadline(id, self.options.timeouts.head);
+                if has_come {
                     self.advance(id);
                 } else {
                     self.read_ready(id, false);
@@ -51,6 +54,7 @@ impl Reactor {
         };
         if !std::mem::replace(&mut client.held, true) {
             self.held_back.push_back(id);
+            self.clear_deadline(id);
             self.update_interest(id);
         }
         true

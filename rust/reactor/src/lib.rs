@@ -27,6 +27,7 @@ mod answer;
 mod clock;
 mod deadline;
 mod drain;
+mod ending;
 mod event;
 mod hold;
 mod idle;
@@ -47,8 +48,9 @@ mod window;
 mod client;
 
 pub use accept::Listener;
-pub use answer::{Detached, Progress};
+pub use answer::Progress;
 pub use drain::Lifecycle;
+pub use ending::Detached;
 pub use event::{ConnId, Event, ForeignId, Rejection, Request, TimerId};
 pub use in_flight::{InFlight, Record};
 pub use outbox::{Payload, Segment};

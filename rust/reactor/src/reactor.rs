@@ -221,7 +221,7 @@ impl Reactor {
     }
 
     /// The next wait of a caller that will leave pending events where they are, because it only
-    /// waits for the [`progress`](Self::progress) of one answer.
+    /// waits for [room](Self::want_room) in one answer.
     pub fn prepare_io_wait(&mut self, limit: Duration) -> Wait {
         self.adjust_accepting();
         self.watch_unanswered();

@@ -55,8 +55,8 @@ impl Reactor {
         }
     }
 
-    /// While a request is being answered: notices a client that leaves, and keeps what it sends
-    /// early, as far as one buffer holds it.
+    /// While a request is being answered: goes on with its body as far as there is room for it,
+    /// notices a client that leaves, and keeps what it sends early, as far as one buffer holds it.
     fn read_ahead(&mut self, id: ConnId, hangup: bool) {
         let limit = self.window_limit();
         let Some(client) = self.client(id) else {
@@ -183,10 +183,7 @@ impl Reactor {
             );
             match received {
                 Ok(Received::NeedMore) => break,
-                Ok(Received::Head(head)) => {
-                    client.last_request = head.closes_explicitly();
-                    self.head_arrived(id, head);
-                }
+                Ok(Received::Head(head)) => self.head_arrived(id, head),
                 Ok(Received::Data(octets)) => {
                     let kept = match client.incoming.as_deref_mut() {
                         Some(Incoming::Whole { spool, .. }) => spool.append(octets, &self.spooling),
@@ -253,6 +250,10 @@ impl Reactor {
     }
 
     fn head_arrived(&mut self, id: ConnId, head: Head) {
+        if let Some(client) = self.client(id) {
+            client.last_request = head.closes_explicitly();
+            client.head_left = false;
+        }
         let expected = match head.framing() {
             Framing::None => return self.hand_over(id, head, Body::Empty),
             Framing::Length(length) => Some(length),
@@ -280,12 +281,12 @@ impl Reactor {
     }
 
     /// Sends `100 Continue` (RFC 9110 10.1.1) if the client waits for it, and for no answer of its
-    /// request yet: at the caller's command for windowed bodies, by itself for whole ones.
-    pub fn send_continue(&mut self, id: ConnId) {
+    /// request yet: a windowed body is asked for when it is first read, a whole one at once.
+    pub(crate) fn send_continue(&mut self, id: ConnId) {
         let Some(client) = self.client(id) else {
             return;
         };
-        if client.protocol.continue_due() && client.input.is_empty() && !client.begun {
+        if client.protocol.continue_due() && client.input.is_empty() && !client.head_left {
             client.protocol.continue_sent();
             self.queue_segment(id, crate::Segment::Bytes(encode::CONTINUE.to_vec()));
             self.flush(id);
@@ -314,7 +315,6 @@ impl Reactor {
             return;
         };
         client.phase = Phase::Answering;
-        client.begun = false;
         client.deadline_for = Awaits::Nothing;
         if client.interest == Interest::Unregistered {
             self.unwatched.push(id);

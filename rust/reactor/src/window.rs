@@ -121,7 +121,8 @@ impl Reactor {
 
     /// The next octets of a windowed body. Where none have come it asks for them, with
     /// `100 Continue` if the client waits for that (RFC 9110 10.1.1), and gives the client
-    /// [`Timeouts::body`](crate::Timeouts) to send some.
+    /// what is left of its patience to send some: at first [`Timeouts::body`](crate::Timeouts), which
+    /// octets earn back.
     pub fn take_body(&mut self, id: ConnId) -> BodyPart {
         let part = self.arrived_part(id);
         if !matches!(part, BodyPart::Later) {

@@ -2,19 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering::SeqCst;
 
 use meinheld_protocol::Status;
 use meinheld_reactor::{BodyFault, BodyPart, ConnId};
 
+use crate::exchange::Over;
 use crate::gateway::Gateway;
 
 /// Reads a body through the reactor's window. Reads wait for the client: not to be called attached.
 pub(crate) struct Arriving {
     gateway: Arc<Gateway>,
     id: ConnId,
-    /// The request is over: what the connection receives now is not its body.
-    over: Arc<AtomicBool>,
+    over: Over,
     block: Vec<u8>,
     /// Octets of the block that were read.
     at: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    pub(crate) fn new(gateway: Arc<Gateway>, id: ConnId, over: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, id: ConnId, over: Over) -> Self {
         Self {
             gateway,
             id,
@@ -56,7 +56,7 @@ impl Arriving {
         loop {
             {
                 let mut reactor = self.gateway.reactor();
-                if self.over.load(Ordering::SeqCst) {
+                if self.over.load(SeqCst) {
                     return Err(io::Error::other("the request is over"));
                 }
                 match reactor.take_body(self.id) {

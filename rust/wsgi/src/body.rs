@@ -6,10 +6,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::exchange::{Exchange, bytes_block};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
+use crate::given::bytes_block;
 
 /// A part of a regular file, which `sendfile(2)` can send.
 struct Part {
@@ -73,7 +74,7 @@ fn send_blocks(
             return Ok(());
         };
         exchange.send(&bytes_block(&block)?, false)?;
-        gateway.wait_for_room(py, exchange.id)?;
+        exchange.wait_for_room(py)?;
     }
 }
 

@@ -1,24 +1,26 @@
 //! One request's answer: `start_response`, `write` and the rules of PEP 3333 between them.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meinheld_protocol::Version;
-use meinheld_protocol::encode::{
-    self, BodyEncoder, Encoded, RequestTraits, ResponseError, ResponseHead,
-};
+use meinheld_protocol::encode::{self, BodyEncoder, Encoded, RequestTraits, ResponseHead};
 use meinheld_reactor::{ConnId, Detached, Progress};
-use pyo3::exceptions::{
-    PyAssertionError, PyConnectionResetError, PyOSError, PyTypeError, PyValueError,
-};
+use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString};
 
 use crate::failure::Failure;
 use crate::ffi::bytes::PinnedBytes;
 use crate::ffi::text;
 use crate::gateway::Gateway;
+use crate::given::{add_field, bytes_block, hint_octets, native, refused};
 use crate::options::SERVER;
+
+/// Set, with the reactor locked, when a request is over: none of its threads begins to wait for its
+/// client any more.
+pub(crate) type Over = Arc<AtomicBool>;
 
 /// How far an answer has got. What a state needs, it owns.
 enum Answer {
@@ -82,10 +84,16 @@ pub struct Exchange {
     request: RequestTraits,
     answer: Mutex<Answer>,
     summary: Mutex<Option<Summary>>,
+    over: Over,
 }
 
 impl Exchange {
-    pub(crate) fn new(gateway: Arc<Gateway>, id: ConnId, request: RequestTraits) -> Self {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        id: ConnId,
+        request: RequestTraits,
+        over: Over,
+    ) -> Self {
         let (answer, summary) = (Mutex::new(Answer::Awaited), Mutex::new(None));
         Self {
             gateway,
@@ -93,6 +101,7 @@ impl Exchange {
             request,
             answer,
             summary,
+            over,
         }
     }
 
@@ -130,7 +139,7 @@ impl Exchange {
         *self.answer() = Answer::Over;
     }
 
-    /// Whether the connection is still this request's.
+    /// Whether the request is over: the connection may be serving another one.
     pub(crate) fn is_over(&self) -> bool {
         matches!(*self.answer(), Answer::Over)
     }
@@ -280,6 +289,30 @@ impl Exchange {
         }
     }
 
+    /// Waits until so little of this answer is on its way that the application may give more.
+    pub(crate) fn wait_for_room(&self, py: Python<'_>) -> Result<(), Failure> {
+        let Gateway { way, .. } = &*self.gateway;
+        loop {
+            way.before_next_block(&self.gateway, py, self.id)?;
+            let progress = {
+                let mut reactor = self.gateway.reactor();
+                if self.over.load(SeqCst) {
+                    return Err(Failure::Gone);
+                }
+                let progress = reactor.want_room(self.id, way.ahead());
+                if progress == Progress::Pending {
+                    way.expect(self.id);
+                }
+                progress
+            };
+            match progress {
+                Progress::Accepted => return Ok(()),
+                Progress::Gone => return Err(Failure::Gone),
+                Progress::Pending => way.wait(&self.gateway, py)?,
+            }
+        }
+    }
+
     /// Ends the answer: sends what is owed, and says what becomes of the connection.
     pub(crate) fn end(&self) -> Result<End, Failure> {
         let mut answer = self.answer();
@@ -304,38 +337,6 @@ impl Exchange {
         }
         Ok(end)
     }
-}
-
-fn refused(error: ResponseError) -> PyErr {
-    PyValueError::new_err(error.to_string())
-}
-
-fn add_field(head: &mut ResponseHead, field: &Bound<'_, PyAny>) -> PyResult<()> {
-    let (name, value);
-    if let Ok(pair) = field.cast::<PyTuple>() {
-        if pair.len() != 2 {
-            return Err(PyTypeError::new_err(format!(
-                "{field:?} is not a (name, value) pair"
-            )));
-        }
-        (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
-    } else {
-        (name, value) = field.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-    }
-    let name = native(&name, "a header name")?;
-    let value = native(&value, "a header value")?;
-    head.field(&text::octets(name)?, &text::octets(value)?)
-        .map_err(refused)
-}
-
-/// PEP 3333 wants `str` for statuses and headers, on Python 3 too.
-fn native<'a, 'py>(value: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
-    value.cast::<PyString>().map_err(|_| {
-        let kind = value.get_type();
-        PyTypeError::new_err(format!(
-            "{what} must be str, not {kind}: decode it as latin-1"
-        ))
-    })
 }
 
 #[pymethods]
@@ -389,7 +390,7 @@ impl Exchange {
         let block = bytes_block(block)?;
         let sent = self
             .send(&block, false)
-            .and_then(|()| self.gateway.wait_for_room(py, self.id));
+            .and_then(|()| self.wait_for_room(py));
         sent.map_err(|failure| match failure {
             Failure::Raised(error) => error,
             Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
@@ -423,30 +424,5 @@ impl Exchange {
             self.gateway.send_octets(self.id, hints);
         }
         Ok(())
-    }
-}
-
-/// Early hints may be given as bytes too, as gunicorn allows.
-fn hint_octets(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(bytes.as_bytes().to_vec());
-    }
-    Ok(text::octets(native(value, "an early hint")?)?.into_owned())
-}
-
-/// A block of a body, which PEP 3333 wants to be bytes. Of a subclass a copy is made: freeing one
-/// may run Python code, which must not happen while the reactor is locked.
-pub(crate) fn bytes_block<'py>(block: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    if let Ok(exact) = block.cast_exact::<PyBytes>() {
-        return Ok(exact.clone());
-    }
-    match block.cast::<PyBytes>() {
-        Ok(derived) => Ok(PyBytes::new(block.py(), derived.as_bytes())),
-        Err(_) => {
-            let kind = block.get_type();
-            Err(PyTypeError::new_err(format!(
-                "a block of the body must be bytes, not {kind}: encode it"
-            )))
-        }
     }
 }

@@ -20,6 +20,9 @@ use crate::way::Way;
 
 /// The heart beats this often while the loop turns: gunicorn's contract asks for once a second.
 const BEAT: Duration = Duration::from_millis(750);
+/// What of `graceful_timeout` is left to a worker for leaving when its drain has taken too long: the
+/// arbiter kills it at the end. A short one keeps three quarters for the drain.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Shared by the loop and by everything it hands to the application.
 pub(crate) struct Gateway {
@@ -34,7 +37,8 @@ pub(crate) struct Gateway {
     last_beat: Mutex<Option<Instant>>,
     /// The worker was told to leave, and the loop has not looked yet.
     leaving: AtomicBool,
-    graceful_timeout: Duration,
+    /// How long a drain may take.
+    grace: Duration,
     /// When a drain will have taken too long, if ever; set when it begins.
     grace_ends: OnceLock<Option<Instant>>,
 }
@@ -52,7 +56,7 @@ impl Gateway {
             // The first beat is due at once: until then the arbiter cannot tell a hung worker.
             last_beat: Mutex::new(None),
             leaving: AtomicBool::new(false),
-            graceful_timeout: options.graceful_timeout,
+            grace: options.graceful_timeout - FAREWELL.min(options.graceful_timeout / 4),
             grace_ends: OnceLock::new(),
         }
     }
@@ -130,11 +134,8 @@ impl Gateway {
 
     /// Whether the loop has nothing more to do, or no more time.
     pub(crate) fn is_finished(&self) -> bool {
-        let quiet = match &self.way {
-            Way::Inline => true,
-            Way::Threads(pool) => pool.is_quiet(),
-        };
-        (quiet && self.reactor().lifecycle() == Lifecycle::Gone) || self.grace_is_over()
+        let gone = self.way.is_quiet() && self.reactor().lifecycle() == Lifecycle::Gone;
+        gone || self.grace_is_over()
     }
 
     /// Whether the worker has begun to leave.
@@ -142,7 +143,7 @@ impl Gateway {
         self.grace_ends.get().is_some()
     }
 
-    /// What is left of `graceful_timeout`, once the worker drains.
+    /// What is left of the time for a drain, once the worker drains.
     fn grace_left(&self) -> Duration {
         let ends = self.grace_ends.get().copied().flatten();
         ends.map_or(Duration::MAX, |ends| {
@@ -182,9 +183,7 @@ impl Gateway {
                 return Ok(());
             }
             // A time too far to name never comes.
-            let _ = self
-                .grace_ends
-                .set(Instant::now().checked_add(self.graceful_timeout));
+            let _ = self.grace_ends.set(Instant::now().checked_add(self.grace));
             reactor.drain(sweep);
         }
         self.face.draining(py)
@@ -259,7 +258,7 @@ impl Gateway {
     /// Sends what is queued, as far as the kernel takes it; the rest goes out meanwhile.
     pub(crate) fn flush(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
         let flush = || self.reactor().flush(id);
-        let progress = if self.way.releases(usize::MAX) {
+        let progress = if self.way.is_threaded() {
             py.detach(flush)
         } else {
             flush()
@@ -288,25 +287,5 @@ impl Gateway {
         octets.drain(..taken);
         reactor.queue_segment(id, Segment::Bytes(octets));
         reactor.flush(id)
-    }
-
-    /// Waits until so little of this answer is on its way that the application may give more.
-    pub(crate) fn wait_for_room(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
-        loop {
-            self.way.attend(self, py, id)?;
-            let progress = {
-                let mut reactor = self.reactor();
-                let progress = reactor.want_room(id, self.way.ahead());
-                if progress == Progress::Pending {
-                    self.way.expect(id);
-                }
-                progress
-            };
-            match progress {
-                Progress::Accepted => return Ok(()),
-                Progress::Gone => return Err(Failure::Gone),
-                Progress::Pending => self.way.wait(self, py)?,
-            }
-        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meinheld_reactor::{Body, ConnId};
@@ -11,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyList};
 
 use crate::arriving::Arriving;
+use crate::exchange::Over;
 use crate::gateway::Gateway;
 
 /// Octets read from a spooled body at once, in search of a line's end.
@@ -126,12 +126,10 @@ pub struct Input {
     source: Mutex<Source>,
     /// Whether a read can take long, so that the interpreter is released meanwhile.
     waits: bool,
-    over: Arc<AtomicBool>,
 }
 
 impl Input {
-    pub(crate) fn new(gateway: &Arc<Gateway>, id: ConnId, body: Body) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
+    pub(crate) fn new(gateway: &Arc<Gateway>, id: ConnId, body: Body, over: Over) -> Self {
         let memory = |octets| Source::Memory { octets, at: 0 };
         let source = match body {
             Body::Empty => memory(Vec::new()),
@@ -146,7 +144,7 @@ impl Input {
             Body::Arriving => {
                 let whole = gateway.reactor().take_whole_body(id);
                 whole.map_or_else(
-                    || Source::Arriving(Arriving::new(gateway.clone(), id, over.clone())),
+                    || Source::Arriving(Arriving::new(gateway.clone(), id, over)),
                     memory,
                 )
             }
@@ -155,13 +153,7 @@ impl Input {
             gateway: gateway.clone(),
             waits: !matches!(source, Source::Memory { .. }),
             source: Mutex::new(source),
-            over,
         }
-    }
-
-    /// The request is over: no octet that its connection receives from now on is its body's.
-    pub(crate) fn over(&self) {
-        self.over.store(true, Ordering::SeqCst);
     }
 
     /// Never held attached where a read can wait: whoever holds it may need the interpreter.

@@ -17,6 +17,7 @@ mod facts;
 mod failure;
 mod ffi;
 mod gateway;
+mod given;
 mod input;
 mod names;
 mod options;

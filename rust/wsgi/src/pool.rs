@@ -196,6 +196,7 @@ impl Pool {
     fn hand_over(&self, request: Request) -> Option<Request> {
         let refused = match self.requests.try_send(request) {
             Ok(()) => None,
+            // The pool holds both ends: neither is ever disconnected.
             Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
                 // Said before the last try: a thread that makes room after it tells the loop.
                 self.full.store(true, SeqCst);

@@ -1,6 +1,7 @@
 //! One request, from the event to the end of its answer, on one thread.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use meinheld_protocol::Status;
@@ -13,7 +14,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::body;
 use crate::environ::{Builder, Objects};
-use crate::exchange::{End, Exchange, Summary};
+use crate::exchange::{End, Exchange, Over, Summary};
 use crate::face::Told;
 use crate::facts;
 use crate::failure::Failure;
@@ -84,9 +85,11 @@ impl Service {
 
     fn answer(&self, py: Python<'_>, request: &Request, body: Body) -> PyResult<Outcome> {
         let traits = RequestTraits::from(&request.head);
-        let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits);
+        let over = Over::default();
+        let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits, over.clone());
         let exchange = Bound::new(py, exchange)?;
-        let input = Bound::new(py, Input::new(&self.gateway, request.id, body))?;
+        let input = Input::new(&self.gateway, request.id, body, over.clone());
+        let input = Bound::new(py, input)?;
         let socket = ClientSocket::new(Arc::clone(&self.gateway), exchange.clone().unbind());
         let socket = Bound::new(py, socket)?;
         let records = self.records(py, request, input.as_any())?;
@@ -115,9 +118,14 @@ impl Service {
             None => self.close(py, iterable, request),
         };
         exchange.get().over();
-        input.get().over();
         socket.get().over(py);
-        self.gateway.way.over(request.id);
+        {
+            // Locked: another thread of the application's that is about to wait has not looked
+            // whether it should, or can be told.
+            let _reactor = self.gateway.reactor();
+            over.store(true, SeqCst);
+            self.gateway.way.over(request.id);
+        }
         reported.and(outcome)
     }
 

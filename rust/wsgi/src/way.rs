@@ -1,15 +1,18 @@
 //! The one place where the two ways of calling an application part: inline on the loop's thread,
-//! or on threads of its own. All else is the same code for both.
+//! or on threads of its own. [`Loop::run`](crate::Loop) takes the turns of the one or the other;
+//! the code that serves a request is the same for both.
 //!
 //! What differs by nature:
 //!
 //! - Inline a request is handed over with its whole body; with threads at its head, and
 //!   `wsgi.input` waits for the octets. So `100 Continue` is sent at the first read that has to
-//!   wait, a body that turns out to be wrong is an `OSError` of that read, and of a body that was
-//!   not read at most 64 KiB are dropped to keep the connection.
+//!   wait, a body that turns out to be wrong, or whose client goes, is an `OSError` of that read
+//!   (known before the call, it is refused as inline), and of a body that was not read at most
+//!   64 KiB are dropped to keep the connection.
 //! - Inline a block is accepted when the kernel has all of it; with threads when no more than
 //!   [`AHEAD`] octets of the answer wait.
 //! - Inline a wait for a client is spent in turns of the loop; a thread sleeps.
+//! - Inline an application that hangs stops the heart; with threads it holds its thread.
 
 use meinheld_reactor::{BodyPolicy, ConnId, Waker};
 use pyo3::prelude::*;
@@ -57,14 +60,33 @@ impl Way {
         }
     }
 
+    /// Whether other threads may want the interpreter.
+    pub(crate) fn is_threaded(&self) -> bool {
+        matches!(self, Self::Threads(_))
+    }
+
     /// Whether the interpreter is released while this many octets are sent.
     pub(crate) fn releases(&self, octets: usize) -> bool {
-        matches!(self, Self::Threads(_)) && octets > LONG_COPY
+        self.is_threaded() && octets > LONG_COPY
+    }
+
+    /// Whether no request is with the application, or waits for it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            // Asked between two calls.
+            Self::Inline => true,
+            Self::Threads(pool) => pool.is_quiet(),
+        }
     }
 
     /// Before an application gives its next block: inline, what the loop has to do meanwhile. When
     /// the worker may stay no longer, the connection is aborted.
-    pub(crate) fn attend(&self, gateway: &Gateway, py: Python<'_>, id: ConnId) -> PyResult<()> {
+    pub(crate) fn before_next_block(
+        &self,
+        gateway: &Gateway,
+        py: Python<'_>,
+        id: ConnId,
+    ) -> PyResult<()> {
         if let Self::Inline = self {
             gateway.tend(py)?;
             if gateway.grace_is_over() {

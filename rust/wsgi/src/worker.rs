@@ -72,8 +72,8 @@ impl Loop {
     /// Raises what ends the worker at once: `SystemExit` of a signal handler.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let ran = match &self.service.gateway.way {
-            Way::Inline => self.turns(py),
-            Way::Threads(pool) => self.turns_beside(py, pool),
+            Way::Inline => self.turns_inline(py),
+            Way::Threads(pool) => self.turns_beside_threads(py, pool),
         };
         // Before anything is closed: in a child of the application's it is not its own.
         self.service
@@ -130,12 +130,6 @@ impl Loop {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Open connections.
-    #[getter]
-    fn connections(&self) -> usize {
-        self.service.gateway.reactor().connections()
-    }
-
     /// Connections on which a request arrived after a drain had closed them.
     #[getter]
     fn late_arrivals(&self) -> u64 {
@@ -156,7 +150,7 @@ impl Loop {
 
 impl Loop {
     /// Turns that leave the application to the threads.
-    fn turns_beside(&self, py: Python<'_>, pool: &Pool) -> PyResult<()> {
+    fn turns_beside_threads(&self, py: Python<'_>, pool: &Pool) -> PyResult<()> {
         let gateway = &self.service.gateway;
         let mut overflow = Overflow::default();
         gateway.tend(py)?;
@@ -171,7 +165,7 @@ impl Loop {
     }
 
     /// Turns that call the application.
-    fn turns(&self, py: Python<'_>) -> PyResult<()> {
+    fn turns_inline(&self, py: Python<'_>) -> PyResult<()> {
         let gateway = &self.service.gateway;
         gateway.tend(py)?;
         while !gateway.is_finished() {
