@@ -10,6 +10,7 @@ worker, messages have to pass through something shared, such as Redis.
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 from typing import Any
 
@@ -23,8 +24,8 @@ app = Flask(__name__)
 app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 25}
 sock = Sock(app)
 
-here: set[Any] = set()
 lock = threading.Lock()
+mailboxes: set[queue.Queue[str | None]] = set()
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -52,22 +53,40 @@ def index() -> str:
 
 @sock.route("/chat")
 def chat(ws: Any) -> None:
-    with lock:
-        here.add(ws)
+    # Whoever does not read must not hold the others up: only a thread of its own
+    # waits for it, and what it falls behind by more than that many messages it misses.
+    mailbox: queue.Queue[str | None] = queue.Queue(100)
+    threading.Thread(target=deliver, args=(mailbox, ws), daemon=True).start()
+    enter_or_leave(mailboxes.add, mailbox)
     try:
-        tell(f"{len(here)} here")
         while True:
             tell(ws.receive())
     finally:
-        with lock:
-            here.discard(ws)
-        tell(f"{len(here)} here")
+        enter_or_leave(mailboxes.discard, mailbox)
+        # A full one ends with the connection.
+        put(mailbox, None)
+
+
+def deliver(mailbox: queue.Queue[str | None], ws: Any) -> None:
+    with contextlib.suppress(ConnectionClosed, OSError):
+        while (message := mailbox.get()) is not None:
+            ws.send(message)
+
+
+def enter_or_leave(change: Any, mailbox: queue.Queue[str | None]) -> None:
+    with lock:
+        change(mailbox)
+        here = len(mailboxes)
+    tell(f"{here} here")
 
 
 def tell(message: str) -> None:
     with lock:
         # One message at a time, so that all see the same order.
-        for ws in here:
-            # Who is gone is noticed by the thread that receives from it.
-            with contextlib.suppress(ConnectionClosed, OSError):
-                ws.send(message)
+        for mailbox in mailboxes:
+            put(mailbox, message)
+
+
+def put(mailbox: queue.Queue[str | None], message: str | None) -> None:
+    with contextlib.suppress(queue.Full):
+        mailbox.put_nowait(message)
