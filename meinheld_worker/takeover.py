@@ -1,6 +1,7 @@
 """The socket of an application that takes its connection over, as WebSocket libraries do."""
 
 import errno
+import os
 import socket
 import threading
 from typing import Any
@@ -75,7 +76,7 @@ class TakenSocket(socket.socket):
 
 def take_over(descriptor: int, leftover: bytes) -> TakenSocket:
     """A blocking socket for a connection that is the application's from now on."""
-    taken = TakenSocket(fileno=descriptor)
+    taken = TakenSocket(fileno=os.dup(descriptor))
     taken.leftover = bytearray(leftover)
     taken.setblocking(True)
     return taken
@@ -83,4 +84,4 @@ def take_over(descriptor: int, leftover: bytes) -> TakenSocket:
 
 def observe(descriptor: int) -> socket.socket:
     """A socket object over a duplicate of the connection, for looking only."""
-    return socket.socket(fileno=descriptor)
+    return socket.socket(fileno=os.dup(descriptor))

@@ -38,7 +38,7 @@ impl Reactor {
             Ok(taken) => Some(taken),
             Err(_) => {
                 // What has left already must not look like the whole.
-                self.abort(id);
+                self.vanish(id, true);
                 None
             }
         }
@@ -242,16 +242,22 @@ impl Reactor {
     pub fn duplicate(&mut self, id: ConnId) -> std::io::Result<OwnedFd> {
         use std::os::fd::AsFd;
         match self.client(id) {
-            Some(client) => client.transport.as_fd().try_clone_to_owned(),
+            Some(client) => {
+                client.shared = true;
+                client.transport.as_fd().try_clone_to_owned()
+            }
             None => Err(std::io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// The number of a connection's descriptor, which stays the reactor's.
+    /// The number of a connection's descriptor, which stays the reactor's; the caller may make
+    /// copies of it.
     pub fn descriptor(&mut self, id: ConnId) -> Option<std::os::fd::RawFd> {
         use std::os::fd::{AsFd, AsRawFd};
-        self.client(id)
-            .map(|client| client.transport.as_fd().as_raw_fd())
+        self.client(id).map(|client| {
+            client.shared = true;
+            client.transport.as_fd().as_raw_fd()
+        })
     }
 
     /// Answers a request that the application never gets to see.

@@ -10,6 +10,7 @@ use crate::event::{ConnId, Event};
 use crate::peer::Peer;
 use crate::reactor::Reactor;
 use crate::sys;
+use crate::window::Window;
 
 /// A connection that left the reactor, with [`Reactor::detach`].
 #[derive(Debug)]
@@ -36,7 +37,9 @@ impl Reactor {
         if client.interest != Interest::Unregistered {
             let _ = self.selector.remove(&client.transport);
         }
-        let leftover = client.protocol.detach(&mut client.input);
+        let raw = client.protocol.detach(&mut client.input);
+        let mut leftover = client.window().map_or_else(Vec::new, Window::take_raw);
+        leftover.extend_from_slice(&raw);
         Some(Detached {
             socket: client.transport.into_fd(),
             leftover,
@@ -46,6 +49,8 @@ impl Reactor {
     /// Takes back the socket of a connection that was [given away](Self::detach), and of which
     /// others may have copies, to end it as any other: FIN, then reading until the client's own.
     pub fn end_detached(&mut self, socket: OwnedFd) {
+        // Closing is never to wait, whatever its holders have set.
+        let _ = socket2::SockRef::from(&socket).set_linger(None);
         // Nothing will be said of it any more, so its name does not matter.
         let id = self.enrol(socket, Peer::from_any(None), 0);
         if let Some(client) = self.client(id) {

@@ -270,7 +270,7 @@ impl Reactor {
                 self.send_continue(id);
             }
             BodyPolicy::Windowed(_) => {
-                let window = Window::new(self.options.timeouts.body);
+                let window = Window::new(expected.is_none(), self.options.timeouts.body);
                 let Some(client) = self.client(id) else {
                     return;
                 };

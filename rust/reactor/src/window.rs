@@ -17,6 +17,7 @@ const DISCARDED: u64 = 64 * 1024;
 pub(crate) struct Window {
     pub(crate) octets: Vec<u8>,
     pub(crate) rest: Rest,
+    chunked: bool,
     /// The caller was told [`BodyPart::Later`], and waits.
     wanted: bool,
     /// Milliseconds that the caller will still wait for the client.
@@ -58,10 +59,11 @@ pub struct BodyFault {
 }
 
 impl Window {
-    pub(crate) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(chunked: bool, patience: Duration) -> Self {
         Self {
             octets: Vec::new(),
             rest: Rest::Arriving,
+            chunked,
             wanted: false,
             patience: u64::try_from(patience.as_millis()).unwrap_or(Tick::MAX),
         }
@@ -70,6 +72,12 @@ impl Window {
     /// How many octets more may come before `limit` wait; `None` where no more are to come.
     pub(crate) fn room(&self, limit: usize) -> Option<usize> {
         matches!(self.rest, Rest::Arriving).then(|| limit.saturating_sub(self.octets.len()))
+    }
+
+    /// What waits, as it was on the wire; of chunks nothing, which cannot be put together again.
+    pub(crate) fn take_raw(&mut self) -> Vec<u8> {
+        let octets = std::mem::take(&mut self.octets);
+        if self.chunked { Vec::new() } else { octets }
     }
 
     /// What the client has sent while nobody waited for it lengthens the next wait.

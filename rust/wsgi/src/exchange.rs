@@ -130,8 +130,21 @@ impl Exchange {
             return None;
         }
         *answer = Answer::TakenOver;
-        drop(answer);
+        // Still locked: the connection must not become another request's meanwhile.
         self.gateway.reactor().detach(self.id)
+    }
+
+    /// Sends an answer of our own in place of the application's, of which nothing can follow any
+    /// more; `false` where it is too late for that.
+    pub(crate) fn replace(&self, whole: Vec<u8>) -> bool {
+        let mut answer = self.answer();
+        if !matches!(*answer, Answer::Awaited | Answer::Begun(_)) {
+            return false;
+        }
+        *answer = Answer::Over;
+        self.gateway.begin_answer(self.id);
+        self.gateway.send_octets(self.id, whole);
+        true
     }
 
     /// The request is over: what the application still holds of it does nothing any more.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use meinheld_protocol::Status;
 use meinheld_protocol::encode::{self, RequestTraits};
-use meinheld_reactor::{Body, BodyFault, Record, Request};
+use meinheld_reactor::{Body, BodyFault, Progress, Record, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -62,13 +62,17 @@ impl Service {
         let fault = self.gateway.reactor().body_fault(id);
         let outcome = match fault {
             // Known before the application was called, which then need not be.
-            Some(fault) => self.refuse(py, &request, fault),
+            Some(fault) => {
+                let send = |answer| self.gateway.send_octets(id, answer) != Progress::Gone;
+                self.refuse(py, &request, fault, send)
+            }
             None => self.answer(py, &request, body),
         };
         self.gateway.in_flight.leave(slot);
-        // Also where close() or a hook forked.
         self.gateway.end_forked_child(py, outcome.as_ref().err())?;
-        self.gateway.way.looks_soon();
+        if outcome.is_ok() {
+            self.gateway.way.looks_soon();
+        }
         let mut reactor = self.gateway.reactor();
         reactor.recycle(request.head);
         match outcome {
@@ -117,6 +121,8 @@ impl Service {
             Some(records) => self.report(py, records, &exchange, environ, iterable, request),
             None => self.close(py, iterable, request),
         };
+        // Where close() or a hook forked: what follows is the parent's.
+        self.gateway.end_forked_child(py, reported.as_ref().err())?;
         exchange.get().over();
         socket.get().over(py);
         {
@@ -193,7 +199,7 @@ impl Service {
             }
             Err(Failure::Gone | Failure::TakenOver) => Ok(Outcome::Nothing),
             Err(Failure::Misconfigured(reason)) => {
-                self.send_error(request, Status::INTERNAL_SERVER_ERROR, &reason);
+                this.replace(self.error(request, Status::INTERNAL_SERVER_ERROR, &reason));
                 self.gateway
                     .face
                     .rejected(py, request.peer.to_string(), reason)?;
@@ -228,7 +234,8 @@ impl Service {
         let cut = fault.as_ref().is_some_and(|fault| fault.status.is_none());
         if let Some(fault) = fault.filter(|_| of_input && !exchange.head_has_left()) {
             // What was wrong with the body came out as the OSError of a read.
-            return self.refuse(py, request, fault);
+            let send = |answer| exchange.replace(answer);
+            return self.refuse(py, request, fault, send);
         }
         // An application that lets the OSError of a lost client through has done nothing wrong.
         if !(of_input && (gone || cut)) {
@@ -237,30 +244,42 @@ impl Service {
         if gone {
             return Ok(Outcome::Nothing);
         }
-        if exchange.head_has_left() {
-            return Ok(Outcome::Broken);
-        }
         let status = Status::INTERNAL_SERVER_ERROR;
-        self.send_error(request, status, "the application failed");
-        Ok(Outcome::Finished { keep: false })
+        let answer = self.error(request, status, "the application failed");
+        Ok(match exchange.replace(answer) {
+            true => Outcome::Finished { keep: false },
+            false => Outcome::Broken,
+        })
     }
 
     /// Answers for a client whose request body is not what it should be. One that has ended its
     /// side in the middle of it is told nothing, and nobody is told of it.
-    fn refuse(&self, py: Python<'_>, request: &Request, fault: BodyFault) -> PyResult<Outcome> {
-        if let Some(status) = fault.status {
-            self.send_error(request, status, &fault.line);
+    fn refuse(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        fault: BodyFault,
+        send: impl FnOnce(Vec<u8>) -> bool,
+    ) -> PyResult<Outcome> {
+        let answer = fault
+            .status
+            .map(|status| self.error(request, status, &fault.line));
+        let told = answer.is_some();
+        if !send(answer.unwrap_or_default()) {
+            return Ok(Outcome::Broken);
+        }
+        if told {
             let who = request.who().to_string();
             self.gateway.face.rejected(py, who, fault.line)?;
         }
         Ok(Outcome::Finished { keep: false })
     }
 
-    fn send_error(&self, request: &Request, status: Status, line: &str) {
+    /// An answer of our own.
+    fn error(&self, request: &Request, status: Status, line: &str) -> Vec<u8> {
         let date = self.gateway.reactor().date();
         let is_head = request.head.method() == b"HEAD";
-        let answer = encode::error_answer(status, line, SERVER, &date, is_head);
-        self.gateway.send_octets(request.id, answer);
+        encode::error_answer(status, line, SERVER, &date, is_head)
     }
 
     /// `close()` of PEP 3333, once, whatever happened.

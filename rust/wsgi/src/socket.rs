@@ -1,8 +1,9 @@
 //! `environ["gunicorn.socket"]`: the connection's socket, which costs nothing until it is used.
 
-use std::os::fd::IntoRawFd;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use meinheld_reactor::Detached;
 use pyo3::exceptions::{PyAttributeError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -72,11 +73,15 @@ impl ClientSocket {
             .lock_py_attached(py)
             .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get_or_try_init(py, || {
-            let detached = self.exchange.get().take_over().ok_or_else(closed)?;
-            let descriptor = detached.socket.into_raw_fd();
+            let Detached { socket, leftover } =
+                self.exchange.get().take_over().ok_or_else(closed)?;
             let face = &self.gateway.face;
-            face.take_over(py, descriptor, detached.leftover)
-                .map(Bound::unbind)
+            // The object has a descriptor of its own: whatever is raised, none is left open.
+            let taken = face.take_over(py, socket.as_raw_fd(), leftover);
+            if taken.is_err() {
+                self.gateway.reactor().end_detached(socket);
+            }
+            taken.map(Bound::unbind)
         })?;
         Ok(taken.bind(py).clone())
     }
@@ -84,6 +89,11 @@ impl ClientSocket {
     /// The request is over: a connection that was taken over ends with it, as under gunicorn's own
     /// workers, unless the application has closed its socket or detached the descriptor.
     pub(crate) fn over(&self, py: Python<'_>) {
+        // It may be being taken over by another thread this moment.
+        let _taking = self
+            .taking
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get(py).map(|taken| taken.bind(py));
         if let Some(socket) = taken.and_then(descriptor::duplicate) {
             self.gateway.reactor().end_detached(socket.into());
@@ -105,7 +115,7 @@ impl ClientSocket {
             return Err(closed());
         }
         let duplicate = self.gateway.reactor().duplicate(exchange.id)?;
-        let socket = self.gateway.face.observe(py, duplicate.into_raw_fd())?;
+        let socket = self.gateway.face.observe(py, duplicate.as_raw_fd())?;
         let seen = at(&socket);
         socket.call_method0(intern!(py, "close"))?;
         seen
