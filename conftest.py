@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -29,17 +30,17 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With MEINHELD_TEST_THREADS, leaves out what is only about the other way, and what asks for
-    its threads itself, which the run without has tried: skipping would be a failure."""
+    """With MEINHELD_TEST_THREADS, leaves out what the run without it tries: skipping would be a
+    failure."""
     if not THREADED:
         return
-    left_out = [item for item in items if is_tried_inline(item)]
+    left_out = [item for item in items if belongs_to_the_other_run(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
-def is_tried_inline(item: pytest.Item) -> bool:
-    return bool(item.get_closest_marker("inline_only")) or item.path.name.startswith("test_threads")
+def belongs_to_the_other_run(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("inline_only", "own_threads"))
 
 
 def pytest_report_header() -> str:
@@ -53,3 +54,9 @@ def no_server_is_left_behind() -> Iterator[None]:
     for server in left:
         server.kill()
     assert not left, f"servers that no test stopped: {[server.process.args for server in left]}"
+
+
+@pytest.fixture
+def tag(request: pytest.FixtureRequest) -> str:
+    """A name for the test's notes and files that no other test of its server has."""
+    return re.sub(r"[^0-9A-Za-z]+", "-", request.node.name)

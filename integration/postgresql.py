@@ -45,7 +45,7 @@ class PostgreSQL:
         try:
             if self._user:
                 shutil.chown(self.directory, self._user, pwd.getpwnam(self._user).pw_gid)
-            self._run(initdb, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            self._initdb(initdb, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
             with open(self.directory / "log", "wb") as log:
                 self.process = subprocess.Popen(
                     [postgres, *self._settings()],
@@ -82,7 +82,7 @@ class PostgreSQL:
             user["extra_groups"] = []
         return user
 
-    def _run(self, initdb: str, *args: str) -> None:
+    def _initdb(self, initdb: str, *args: str) -> None:
         done = subprocess.run(
             [initdb, "-D", str(self._data), *args],
             capture_output=True,

@@ -19,7 +19,7 @@ from load import Load
 from postgresql import PostgreSQL
 from support import gunicorn, replaced
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.own_threads, pytest.mark.timeout(120)]
 
 THREADS = 8
 KEPT = 600

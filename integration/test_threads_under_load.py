@@ -14,7 +14,7 @@ from harness import Server, eventually, request
 from load import Load
 from support import gone, gunicorn, open_gate, replaced
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.own_threads, pytest.mark.timeout(400)]
 
 THREADS = 8
 SLEEPERS = 6

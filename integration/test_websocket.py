@@ -16,7 +16,7 @@ from harness import OURS, Server, eventually, request
 from support import gunicorn, noise, replaced
 from websocket import ABNF, WebSocket, create_connection
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.own_threads, pytest.mark.timeout(120)]
 
 THREADS = 32
 TEXT = "Grüße, 世界 "

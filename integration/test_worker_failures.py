@@ -35,42 +35,6 @@ def test_a_worker_whose_application_blocks_is_replaced() -> None:
         assert server.get().status == 200
 
 
-def test_a_thread_that_takes_longer_than_the_timeout_is_left_alone() -> None:
-    source = (
-        "import time\n"
-        "def app(environ, start_response):\n"
-        "    time.sleep(2.5)\n"
-        "    start_response('200 OK', [('Content-Length', '4')])\n"
-        "    return [b'done']\n"
-    )
-    with gunicorn(source, "--threads", "2", "--timeout", "1") as server:
-        assert server.get().body == b"done"
-        assert "WORKER TIMEOUT" not in server.stderr_text()
-
-
-def test_a_worker_whose_threads_cannot_run_is_replaced() -> None:
-    # The heartbeat needs the interpreter, as the other threads do: one that keeps it (here a
-    # regular expression that never ends) is found out.
-    source = (
-        "import os, re\n"
-        "from apps.notes import note\n"
-        "def app(environ, start_response):\n"
-        "    if environ['PATH_INFO'] == '/hold':\n"
-        "        note('held')\n"
-        "        re.match(r'(a+)+$', 'a' * 60 + 'b')\n"
-        "    start_response('200 OK', [])\n"
-        "    return [b'%d' % os.getpid()]\n"
-    )
-    with gunicorn(source, "--threads", "2", "--timeout", "2") as server, server.client() as client:
-        worker = int(server.get().text)
-        client.send(request(target="/hold"))
-        server.wait_for_note("held")
-        server.wait_for_log(rf"WORKER TIMEOUT \(pid:{worker}\)")
-        (successor,) = replaced(server, [worker])
-        assert client.is_closed_by_peer()
-        assert int(server.get().text) == successor
-
-
 def test_a_blocked_worker_does_not_stop_its_sibling() -> None:
     with start("--workers", "2", "--timeout", "60", *INLINE) as server, server.client() as client:
         server.wait_for_note("init", 2)

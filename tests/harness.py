@@ -32,7 +32,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
-from procfs import children, cpu_seconds, forget_peak_memory, memory_kib, open_files
+from procfs import (
+    beats,
+    children,
+    cpu_seconds,
+    forget_peak_memory,
+    memory_kib,
+    open_files,
+    open_sockets,
+)
 from raw_client import Address, Client, Response, Truncated, chunked, request
 from waiting import PATIENCE, eventually, settled
 
@@ -48,6 +56,7 @@ __all__ = [
     "Response",
     "Server",
     "Truncated",
+    "beats",
     "children",
     "chunked",
     "cpu_seconds",
@@ -55,6 +64,7 @@ __all__ = [
     "forget_peak_memory",
     "memory_kib",
     "open_files",
+    "open_sockets",
     "request",
     "settled",
 ]
@@ -131,7 +141,7 @@ class Server:
         ]
         for bind in binds:
             command += ["--bind", bind.format(dir=directory)]
-        if THREADED and "--threads" not in args and "threads" not in config:
+        if THREADED and not _sets_threads(args, config):
             command += ["--threads", str(THREADS)]
         command += [*(arg.format(dir=directory) if "{dir}" in arg else arg for arg in args), app]
         environment = {
@@ -302,6 +312,12 @@ class Server:
         shutil.rmtree(self.directory, ignore_errors=True)
         if self in Server.running:
             Server.running.remove(self)
+
+
+def _sets_threads(args: Sequence[str], config: str) -> bool:
+    return any(arg.partition("=")[0] == "--threads" for arg in args) or bool(
+        re.search(r"^threads\s*=", config, re.MULTILINE)
+    )
 
 
 def _address(text: str) -> Address:

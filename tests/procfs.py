@@ -55,3 +55,41 @@ def open_files(pid: int) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(entry))
     return found
+
+
+def open_sockets(pid: int) -> int:
+    """How many of the process's descriptors are sockets."""
+    return sum(name.startswith("socket:") for name in open_files(pid))
+
+
+def beats(pid: int) -> tuple[int, ...]:
+    """When the worker's heart last beat: another value after each beat. gunicorn's arbiter looks
+    at the same file."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "wgunicorn" in os.readlink(entry):
+                found.append(os.stat(entry).st_mtime_ns)
+    assert found, "the heartbeat's file was not found"
+    return tuple(found)
+
+
+def all_asleep(pid: int) -> bool:
+    """Whether there was a moment at which every thread of the process slept. A thread that waits
+    for the GIL sleeps, too, but then another one has it and runs."""
+    before = _sleepers(pid)
+    return bool(before) and before == _sleepers(pid)
+
+
+def _sleepers(pid: int) -> dict[str, list[str]]:
+    """How often each thread has been switched away from; nothing unless all of them sleep."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            status = (task / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return {}
+        if not re.search(r"^State:\s+S", status, re.MULTILINE):
+            return {}
+        found[task.name] = re.findall(r"ctxt_switches:\s+(\d+)", status)
+    return found

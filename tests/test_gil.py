@@ -1,4 +1,8 @@
-"""Free-threaded Python stays free-threaded: the native module does not switch the GIL on again."""
+"""Free-threaded Python stays free-threaded: the native module does not switch the GIL on again.
+
+On an interpreter that is built with a GIL this cannot fail: it shows something only on a
+free-threaded one.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from apps.routes import text
 def app(environ, start_response):
     return text(start_response, str(getattr(sys, "_is_gil_enabled", lambda: True)()))
 """
+pytestmark = pytest.mark.own_threads
 
 
 @pytest.mark.parametrize("threads", ["1", "4"])

@@ -76,8 +76,7 @@ def test_a_head_cut_short_is_never_answered_as_a_request(streaming: Server, cut:
     with streaming.client() as client:
         client.send(request("GET", "/cut")[:cut])
         client.half_close()
-        answer = client.read_until_closed()
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        assert client.read_until_closed() == b""
     assert streaming.notes() == before
 
 
@@ -89,8 +88,7 @@ def test_a_body_cut_short_never_reaches_the_application_as_a_whole_one(
     with streaming.client() as client:
         client.send(request("POST", "/cut", {"Content-Length": "10"}, cut_body))
         client.half_close()
-        answer = client.read_until_closed()
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        assert client.read_until_closed() == b""
     assert reached(streaming) == before
 
 
@@ -101,8 +99,7 @@ def test_a_chunked_body_without_its_last_chunk_never_reaches_the_application(
     with streaming.client() as client:
         client.send(request("POST", "/cut", {"Transfer-Encoding": "chunked"}, b"5\r\n12345\r\n"))
         client.half_close()
-        answer = client.read_until_closed()
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        assert client.read_until_closed() == b""
     assert reached(streaming) == before
 
 

@@ -3,15 +3,14 @@ stays flat."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness import (
     THREADED,
     Client,
     Server,
+    beats,
     eventually,
     forget_peak_memory,
     memory_kib,
@@ -161,19 +160,11 @@ def test_meanwhile_other_connections_are_accepted_and_read(server: Server, way: 
 @pytest.mark.parametrize("way", ["stream", "write"])
 def test_meanwhile_the_heart_beats(server: Server, way: str) -> None:
     pid = server.worker_pid()
-
-    def beats() -> tuple[int, ...]:
-        entries = Path(f"/proc/{pid}/fd").iterdir()
-        return tuple(
-            os.stat(entry).st_mtime_ns for entry in entries if "wgunicorn" in os.readlink(entry)
-        )
-
     with server.client(receive_buffer=8192) as client:
         stalled(server, client, way, f"beating-{way}")
         for _ in range(2):
-            last = beats()
-            assert last, "the heartbeat's file was not found"
-            eventually(lambda last=last: beats() != last, "the heart beats")  # type: ignore[misc]
+            last = beats(pid)
+            eventually(lambda last=last: beats(pid) != last, "the heart beats")  # type: ignore[misc]
         client.reset()
     server.wait_for_note(f"beating-{way} closed")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Client, Server, forget_peak_memory, memory_kib
-from uploads import FRAMINGS, WINDOW, Upload, pour, tag_of
+from uploads import FRAMINGS, WINDOW, Upload, pour
 
 KIB = 1024
 MIB = KIB * KIB
@@ -46,17 +46,13 @@ def sum(environ, start_response):
         checked = zlib.crc32(piece, checked)
     return text(start_response, f"{length} {checked}")
 """
+pytestmark = pytest.mark.own_threads
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with Server.start("apps.reading:app", config=SMALL_BUFFERS) as server:
         yield server
-
-
-@pytest.fixture
-def tag(request: pytest.FixtureRequest) -> str:
-    return tag_of(request)
 
 
 def eager_client(server: Server) -> Client:

@@ -10,42 +10,40 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from harness import OURS, Server, Truncated, children, eventually, request
-from thread_pool import EXIT_HOOKS, ended_well, no_thread_is_left, side_by_side, thread_names
+from thread_pool import (
+    EXIT_HOOKS,
+    TOGETHER_ROUTE,
+    ended_well,
+    no_thread_is_left,
+    side_by_side,
+    threads_live_on,
+)
 
 THREADS = 2
-APP = f"""
+APP = (
+    """
 import multiprocessing, os, subprocess, sys, threading, time
 from apps.notes import note
 from apps.routes import Routes, text
 
 app = Routes()
-barrier = threading.Barrier({THREADS})
 
 
 class Outermost(BaseException):
     pass
 
 
-ERRORS = {{
+ERRORS = {
     error.__name__: error
     for error in (
         ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError, RecursionError,
         StopIteration, Outermost,
     )
-}}
+}
 
 
 def error_of(environ):
     return ERRORS[environ["PATH_INFO"].split("/")[2]]
-
-
-@app.route
-def together(environ, start_response):
-    try:
-        barrier.wait(30)
-    except threading.BrokenBarrierError:
-        return text(start_response, "alone", "500 Alone")
-    return text(start_response, "together")
 
 
 @app.route
@@ -133,7 +131,7 @@ def starts_processes(environ, start_response):
     process.start()
     process.join()
     program = subprocess.run([sys.executable, "-c", "print(6 * 7)"], stdout=subprocess.PIPE)
-    return text(start_response, f"{{process.exitcode}} {{program.stdout.decode()}}")
+    return text(start_response, f"{process.exitcode} {program.stdout.decode()}")
 
 
 def fork():
@@ -227,6 +225,8 @@ def reap(environ, start_response):
         pass
     return text(start_response, "reaped")
 """
+    + TOGETHER_ROUTE
+)
 HOOKS = """
 def raised_by(hook, path):
     parts = path.split("/")
@@ -253,7 +253,10 @@ ERRORS = [
     "StopIteration",
     "Outermost",
 ]
-pytestmark = pytest.mark.skipif(not OURS, reason="gunicorn's own workers do otherwise")
+pytestmark = [
+    pytest.mark.own_threads,
+    pytest.mark.skipif(not OURS, reason="gunicorn's own workers do otherwise"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -266,19 +269,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def all_threads_live_on(server: Server) -> Iterator[None]:
-    pid = server.worker_pid()
-    names = [f"meinheld-{number}" for number in range(1, THREADS + 1)]
-    eventually(lambda: thread_names(pid) == names, "the threads are there")
-    yield
-
-    def ask() -> str:
-        return server.get("/together").text
-
-    # They wait for each other: it takes all of them.
-    assert side_by_side([ask] * THREADS) == ["together"] * THREADS
-    assert server.worker_pid() == pid
-    assert thread_names(pid) == names
-    assert "panicked" not in server.stderr_text()
+    with threads_live_on(server, THREADS, tracebacks=None):
+        yield
 
 
 # Exceptions

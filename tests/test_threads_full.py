@@ -3,18 +3,18 @@ serves everybody in the end, and keeps its heartbeat whatever its threads do."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from functools import partial
 
 import pytest
 from harness import (
     OURS,
     Client,
     Server,
+    beats,
     cpu_seconds,
     eventually,
     forget_peak_memory,
@@ -86,7 +86,10 @@ def never_lets_go(environ, start_response):
 """
     + HOLD_ROUTE
 )
-pytestmark = pytest.mark.skipif(not OURS, reason="it is about the channel between loop and threads")
+pytestmark = [
+    pytest.mark.own_threads,
+    pytest.mark.skipif(not OURS, reason="it is about the channel between loop and threads"),
+]
 
 
 @pytest.fixture
@@ -196,11 +199,16 @@ def test_memory_is_bounded_while_hundreds_wait(server: Server) -> None:
         # The window of those that were read, 256 KiB each, and not a megabyte of everybody.
         assert memory_kib(pid, "VmHWM") - before < 2 * ROOM * 256 + 32 * 1024
         gate.open()
-        for client in clients:
+
+        def finish(client: Client) -> str:
             client.socket.settimeout(60)
             rest, client.buffer = client.buffer, b""
             client.send(rest)
-            assert client.response().text == str(1 << 20)
+            return client.response().text
+
+        # Side by side: the threads may be reading the bodies of any two of them.
+        answers = side_by_side([partial(finish, client) for client in clients])
+        assert answers == [str(1 << 20)] * CROWD
     assert server.notes().count("upload called") == CROWD
 
 
@@ -244,25 +252,33 @@ def test_a_second_worker_gets_the_connections_that_a_full_one_does_not_take(
     ):
         eventually(lambda: len(server.worker_pids()) == 2, "two workers")
         everybody = [stack.enter_context(server.client()) for _ in range(CROWD)]
-        owners = {client: client.request("GET", "/pid").text for client in everybody}
-        full = owners[everybody[0]]
+        owners = [client.request("GET", "/pid").text for client in everybody]
+        full = max(owners, key=owners.count)
         (other,) = {str(pid) for pid in server.worker_pids()} - {full}
-        clients = [client for client in everybody if owners[client] == full]
-        while len(clients) < ROOM + THREADS + 10:
-            client = stack.enter_context(server.client())
-            if client.request("GET", "/pid").text == full:
-                clients.append(client)
-        for number, client in enumerate(clients):
-            client.send(request("GET", f"/hold/gate/{number}"))
-        eventually(lambda: called(server, "gate") == THREADS, "its threads are busy")
-        settled(lambda: cpu_seconds(int(full)))
+
+        def fill(worker: str, clients: list[Client], name: str) -> None:
+            assert len(clients) > ROOM + THREADS
+            for number, client in enumerate(clients):
+                client.send(request("GET", f"/hold/{name}/{number}"))
+            eventually(lambda: called(server, name) == THREADS, "its threads are busy")
+            settled(lambda: cpu_seconds(int(worker)))
+
+        def release(clients: list[Client], name: str) -> None:
+            Gate(server, name).open()
+            for number, client in enumerate(clients):
+                assert client.response().text == f"held {name}/{number}"
+
+        held = [client for client, owner in zip(everybody, owners, strict=True) if owner == full]
+        fill(full, held, "first")
+        late = [stack.enter_context(server.client()) for _ in range(ROOM + THREADS + 10)]
+        for client in late:
+            assert client.request("GET", "/pid").text == other
+        release(held, "first")
+        # And the other way about: so it accepts again.
+        fill(other, late, "second")
         for _ in range(100):
-            assert server.get("/pid").text == other
-        Gate(server).open()
-        for number, client in enumerate(clients):
-            assert client.response().text == f"held gate/{number}"
-        answers = {server.get("/pid").text for _ in range(200)}
-        assert answers == {full, other}
+            assert server.get("/pid").text == full
+        release(late, "second")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -290,13 +306,6 @@ def test_a_full_worker_that_is_told_to_leave_answers_everybody_it_has_accepted(
 
 
 TIMEOUT = 2
-
-
-def beats(pid: int) -> tuple[int, ...]:
-    entries = Path(f"/proc/{pid}/fd").iterdir()
-    return tuple(
-        os.stat(entry).st_mtime_ns for entry in entries if "wgunicorn" in os.readlink(entry)
-    )
 
 
 @pytest.mark.parametrize("busy", ["hold/gate/1", "computes", "endless", "upload"])

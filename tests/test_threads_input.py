@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import pytest
 from apps.reading import digest_of
 from harness import Server, chunked, open_files, request, settled
-from uploads import FRAMINGS, WINDOW, Upload, tag_of
+from uploads import FRAMINGS, WINDOW, Upload
 
 THREADS = 4
 LONG_FIELD = 100_000
 """More than one receive brings."""
 LINES = b"first\nsecond line\r\n\nlast without an end"
+pytestmark = pytest.mark.own_threads
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,6 @@ def server() -> Iterator[Server]:
     settings = ["--threads", str(THREADS), "--keep-alive", "60", *limits]
     with Server.start("apps.reading:app", *settings) as server:
         yield server
-
-
-@pytest.fixture
-def tag(request: pytest.FixtureRequest) -> str:
-    return tag_of(request)
 
 
 # When octets come

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Server
-from uploads import FRAMINGS, WINDOW, Upload, pour, tag_of
+from uploads import FRAMINGS, WINDOW, Upload, pour
 from wellness import unharmed
 
 DEADLINE = 1.0
 TIMED_OUT = {"raised": "TimeoutError", "an OSError": True}
+pytestmark = pytest.mark.own_threads
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,6 @@ def server() -> Iterator[Server]:
         env={"MEINHELD_BODY_TIMEOUT": str(DEADLINE)},
     ) as server:
         yield server
-
-
-@pytest.fixture
-def tag(request: pytest.FixtureRequest) -> str:
-    return tag_of(request)
 
 
 def let_the_deadline_pass(server: Server) -> None:

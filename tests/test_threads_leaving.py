@@ -1,5 +1,5 @@
-"""How a worker with application threads leaves: what it has begun is answered, idle threads end,
-and a thread that is stuck holds nothing up."""
+"""How a worker with application threads leaves: what it has begun is answered, and idle threads
+end."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from thread_pool import (
     ended_well,
     no_thread_is_left,
     side_by_side,
+    wait_until_asleep,
     wait_until_read,
 )
 
 APP = (
     """
-import logging, os, sys, threading, time
+import os
 from apps.notes import note
 from apps.routes import Routes, text
 
@@ -35,74 +36,6 @@ app = Routes()
 def pid(environ, start_response):
     note(f"called in {os.getpid()}")
     return text(start_response, str(os.getpid()))
-
-
-@app.route
-def sleeps(environ, start_response):
-    note("stuck")
-    time.sleep(1000)
-
-
-@app.route
-def wakes_all_the_time(environ, start_response):
-    note("stuck")
-    while True:
-        time.sleep(0.0005)
-
-
-@app.route
-def computes(environ, start_response):
-    note("stuck")
-    while True:
-        pass
-
-
-@app.route
-def holds_a_lock(environ, start_response):
-    note("stuck")
-    lock = threading.Lock()
-    with lock:
-        lock.acquire()
-
-
-class Unreachable(logging.Handler):
-    # Of a log server that answers no more.
-    def emit(self, record):
-        time.sleep(1000)
-
-
-logging.getLogger("site").addHandler(Unreachable())
-
-
-@app.route
-def logs(environ, start_response):
-    note("stuck")
-    logging.getLogger("site").warning("stuck, with the handler locked")
-
-
-@app.route
-def prints(environ, start_response):
-    # To a pipe that nobody empties.
-    environ["pipe"] = os.pipe()
-    sys.stdout = open(environ["pipe"][1], "w")
-    note("stuck")
-    print("x" * 10_000_000)
-
-
-@app.route
-def imports(environ, start_response):
-    with open("slow_to_import.py", "w") as module:
-        module.write("import time\\ntime.sleep(1000)\\n")
-    note("stuck")
-    import slow_to_import
-
-
-@app.route
-def sleeps_in_its_generator(environ, start_response):
-    start_response("200 OK", [])
-    yield b"first"
-    note("stuck")
-    time.sleep(1000)
 
 
 @app.route
@@ -137,48 +70,10 @@ def writes(environ, start_response):
         note("block")
         write(b"%08d" % number * 8192)
     return []
-
-
-@app.route
-def refuses_to_go(environ, start_response):
-    while True:
-        try:
-            time.sleep(0.001)
-            note("stuck")
-            time.sleep(1000)
-        except BaseException as error:
-            note(f"was thrown {type(error).__name__}")
 """
     + HOLD_ROUTE
 )
-SLOW_TO_END = (
-    APP
-    + """
-
-import atexit
-
-
-class Lingers:
-    def __del__(self, sleep=time.sleep):
-        # Called when the interpreter is half gone: other threads get the GIL, or want it.
-        sleep(0.2)
-
-
-lingers = Lingers()
-atexit.register(time.sleep, 0.2)
-"""
-)
-STUCK = [
-    "sleeps",
-    "wakes_all_the_time",
-    "computes",
-    "holds_a_lock",
-    "logs",
-    "prints",
-    "imports",
-    "sleeps_in_its_generator",
-    "refuses_to_go",
-]
+pytestmark = pytest.mark.own_threads
 ours = pytest.mark.skipif(not OURS, reason="gunicorn's own workers do otherwise")
 
 
@@ -197,10 +92,6 @@ def start(
         config=EXIT_HOOKS + config,
         binds=binds,
     )
-
-
-def gone(server: Server, pid: int) -> None:
-    eventually(lambda: pid not in server.worker_pids(), f"worker {pid} leaves", within=30)
 
 
 # Requests that sleep in threads are answered
@@ -333,7 +224,7 @@ def test_a_signal_while_all_threads_wait_for_their_clients_loses_nothing(
         clients = [stack.enter_context(server.client(receive_buffer=SMALL)) for _ in range(2)]
         finish = [begin(server, client) for client in clients]
         server.wait_for_note("stuck", 2)
-        settled(lambda: len(server.notes()), during=0.2)
+        wait_until_asleep(server)
         server.signal(number)
         server.wait_for_note(f"told to leave {old}")
         assert side_by_side(finish) == [expected] * 2
@@ -355,7 +246,7 @@ def test_clients_that_never_go_on_do_not_keep_the_worker_beyond_graceful_timeout
         for client in clients:
             begin(server, client)
         server.wait_for_note("stuck", 2)
-        settled(lambda: len(server.notes()), during=0.2)
+        wait_until_asleep(server)
         server.signal(signal.SIGHUP)
         ended_well(server, old)
         no_thread_is_left(server)
@@ -363,91 +254,6 @@ def test_clients_that_never_go_on_do_not_keep_the_worker_beyond_graceful_timeout
             with pytest.raises((OSError, Truncated)):
                 client.response()
                 raise Truncated(b"answered without its body")
-
-
-# A thread that is stuck
-
-
-@ours
-@pytest.mark.parametrize("source", [APP, SLOW_TO_END], ids=["", "slow-to-end"])
-@pytest.mark.parametrize("way", STUCK)
-def test_a_thread_stuck_past_graceful_timeout_does_not_stop_the_worker_from_exiting(
-    way: str, source: str
-) -> None:
-    with (
-        start("--graceful-timeout", "1", app=source) as server,
-        server.client() as client,
-        server.client() as other,
-    ):
-        old = server.worker_pid()
-        other.send(request("GET", "/hold/gate/other"))
-        client.send(request("GET", f"/{way}"))
-        server.wait_for_note("stuck")
-        server.wait_for_note("holding gate/other")
-        server.signal(signal.SIGHUP)
-        eventually(lambda: server.get("/pid").text != str(old), "a new worker serves")
-        Gate(server).open()
-        # Whoever is not stuck is answered all the same.
-        assert other.response().text == "held gate/other"
-        ended_well(server, old)
-        # Nobody makes an answer up.
-        with pytest.raises((OSError, Truncated)):
-            client.response()
-            raise Truncated(b"answered")
-        left = [note for note in server.notes() if note.startswith("threads left: ")]
-        assert len(left) == 1 and left[0].count("meinheld-") == 1
-        assert server.get("/pid").status == 200
-
-
-@ours
-def test_all_threads_stuck_and_requests_waiting_for_them_do_not_stop_it_either() -> None:
-    with (
-        start("--graceful-timeout", "1", threads=2, binds=UNIX) as server,
-        ExitStack() as stack,
-    ):
-        old = server.worker_pid()
-        clients = [stack.enter_context(server.client()) for _ in range(12)]
-        for client in clients:
-            client.send(request("GET", "/sleeps"))
-            wait_until_read(client)
-        server.wait_for_note("stuck", 2)
-        settled(lambda: len(server.notes()), during=0.2)
-        server.signal(signal.SIGHUP)
-        ended_well(server, old)
-        # Those that waited were not called when it was too late for them.
-        assert server.notes().count("stuck") == 2
-        for client in clients:
-            assert client.is_closed_by_peer()
-
-
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
-@pytest.mark.parametrize("way", STUCK if OURS else [])
-def test_quit_with_stuck_threads_ends_the_worker_at_once(number: signal.Signals, way: str) -> None:
-    """graceful_timeout is a minute, which the test does not wait for."""
-    with (
-        start("--graceful-timeout", "60", app=SLOW_TO_END) as server,
-        ExitStack() as stack,
-    ):
-        old = server.worker_pid()
-        for _ in range(4):
-            client = stack.enter_context(server.client())
-            client.send(request("GET", f"/{way}"))
-        server.wait_for_note("stuck", 4)
-        server.signal(number)
-        assert server.wait() == 0
-        ended_well(server, old)
-
-
-@ours
-def test_quit_ends_a_worker_that_drains() -> None:
-    with start("--graceful-timeout", "60") as server, server.client() as client:
-        old = server.worker_pid()
-        client.send(request("GET", "/sleeps"))
-        server.wait_for_note("stuck")
-        server.signal(signal.SIGHUP)
-        eventually(lambda: server.get("/pid").text != str(old), "a new worker serves")
-        server.signal(signal.SIGQUIT, old)
-        ended_well(server, old)
 
 
 # max_requests

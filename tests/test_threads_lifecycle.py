@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,27 +12,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import OURS, Server, eventually, request, settled
+from harness import OURS, Server, eventually, open_sockets, request, settled
 from thread_pool import (
     HOLD_ROUTE,
+    TOGETHER_ROUTE,
     UNIX,
     Gate,
     holding,
     side_by_side,
     thread_names,
+    together,
     wait_until_read,
 )
 
 THREADS = 4
 APP = (
-    f"""
+    """
 import contextvars, json, threading, time
 from apps.notes import note
 from apps.routes import Routes, text
 
-THREADS = {THREADS}
 app = Routes()
-barrier = threading.Barrier(THREADS)
 local = threading.local()
 current = contextvars.ContextVar("current", default="nobody")
 
@@ -115,15 +114,6 @@ def broken(environ, start_response):
 
 
 @app.route
-def together(environ, start_response):
-    try:
-        barrier.wait(30)
-    except threading.BrokenBarrierError:
-        return text(start_response, "alone", "500 Alone")
-    return text(start_response, threading.current_thread().name)
-
-
-@app.route
 def multithread(environ, start_response):
     return text(start_response, repr((environ["wsgi.multithread"], environ["wsgi.multiprocess"])))
 
@@ -141,6 +131,7 @@ def well(environ, start_response):
     return text(start_response, "all is well")
 """
     + HOLD_ROUTE
+    + TOGETHER_ROUTE
 )
 HOOKS = """
 import json, threading
@@ -172,6 +163,7 @@ def post_fork(arbiter, worker):
     PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)
 """
+pytestmark = pytest.mark.own_threads
 ours = pytest.mark.skipif(not OURS, reason="gunicorn's own workers do otherwise")
 
 
@@ -304,10 +296,7 @@ NAMES = [f"meinheld-{number}" for number in range(1, THREADS + 1)]
 
 @ours
 def test_the_threads_have_names_in_python_and_in_the_kernel(server: Server) -> None:
-    def ask() -> str:
-        return server.get("/together").text
-
-    assert sorted(side_by_side([ask] * THREADS)) == NAMES
+    assert together(server, THREADS) == NAMES
     assert thread_names(server.worker_pid()) == NAMES
 
 
@@ -338,7 +327,7 @@ def test_as_many_requests_run_at_the_same_time_as_there_are_threads(server: Serv
     """They wait for each other inside the application: with fewer nobody would be answered."""
 
     def ask() -> int:
-        return server.get("/together").status
+        return server.get(f"/together/{THREADS}").status
 
     assert side_by_side([ask] * THREADS * 10) == [200] * THREADS * 10
 
@@ -443,21 +432,14 @@ def test_a_connection_that_pipelines_does_not_overtake_those_that_wait(pair: Ser
 
 @ours
 def test_a_request_whose_client_has_gone_while_it_waited_is_not_called(pair: Server) -> None:
-    def sockets() -> int:
-        path = f"/proc/{pair.worker_pid()}/fd"
-        return sum(
-            os.readlink(f"{path}/{name}").startswith("socket:")
-            for name in os.listdir(path)
-            if os.path.lexists(f"{path}/{name}")
-        )
-
+    pid = pair.worker_pid()
     with holding(pair, 2):
-        before = sockets()
+        before = open_sockets(pid)
         for number in range(20):
             with pair.client() as client:
                 client.send(request("GET", f"/hold/none/gone{number}"))
                 wait_until_read(client)
-        eventually(lambda: sockets() <= before, "the connections are closed")
+        eventually(lambda: open_sockets(pid) <= before, "the connections are closed")
         Gate(pair, "none").open()
     with pair.client() as client:
         assert client.request("GET", "/well").status == 200

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Server, children, eventually, request
-from uploads import FRAMINGS, Upload, tag_of
+from uploads import FRAMINGS, Upload
 from wellness import unharmed
 
 APP = """
@@ -166,17 +166,13 @@ def post_request(worker, req, environ, resp):
     if req.path.startswith("/well/"):
         note(f"{tag_of(environ)} hook: " + outcome(environ["wsgi.input"].read))
 """
+pytestmark = pytest.mark.own_threads
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with Server.start(APP, config=HOOK) as server:
         yield server
-
-
-@pytest.fixture
-def tag(request: pytest.FixtureRequest) -> str:
-    return tag_of(request)
 
 
 # After the request

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from harness import Server, chunked, eventually, open_files, request
+from harness import Server, chunked, eventually, open_files, open_sockets, request
 
 APP = """
 from apps.routes import Routes, text
@@ -96,12 +96,9 @@ def test_the_worker_serves_on_and_keeps_no_descriptor(
 
 def eventually_steady(server: Server) -> int:
     """The worker's descriptors once no connection is left."""
-
-    def sockets() -> int:
-        return len([name for name in open_files(server.worker_pid()) if name.startswith("socket:")])
-
-    eventually(lambda: sockets() <= 1 + len(server.addresses), "only listeners are open")
-    return len(open_files(server.worker_pid()))
+    pid = server.worker_pid()
+    eventually(lambda: open_sockets(pid) <= 1 + len(server.addresses), "only listeners are open")
+    return len(open_files(pid))
 
 
 def test_a_thousand_connections_that_say_nothing_and_reset_are_forgotten(server: Server) -> None:

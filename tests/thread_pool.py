@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from harness import OURS, Client, Server, eventually, request
+from harness import OURS, Client, Server, eventually, request, settled
+from procfs import all_asleep
 
 T = TypeVar("T")
 SMALL = 4096
@@ -47,6 +48,11 @@ def hold(environ, start_response):
     note(f"holding {name}")
     wait_for_file(f"open-{name.partition('/')[0]}")
     return text(start_response, f"held {name}")
+"""
+TOGETHER_ROUTE = """
+from apps.together import together
+
+app.route(together)
 """
 UNIX = ["unix:{dir}/socket"]
 EXIT_HOOKS = """
@@ -83,6 +89,54 @@ def thread_names(pid: int) -> list[str]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             names.append((task / "comm").read_text().strip())
     return sorted(name for name in names if name.startswith("meinheld-"))
+
+
+def produced(server: Server, name: str) -> int:
+    """Blocks that `apps.streams` was asked for."""
+    return server.notes().count(f"{name} block")
+
+
+def stalled(server: Server, client: Client, way: str, name: str, size: int) -> int:
+    """Asks `apps.streams` for an answer that is as good as endless, in blocks of that size, and
+    does not read it; returns how many of them were made before the application had to wait."""
+    client.send(request("GET", f"/{way}/{name}/100000/{size}"))
+    eventually(lambda: produced(server, name), "the first block")
+    return settled(lambda: produced(server, name))
+
+
+def together(server: Server, count: int) -> list[str]:
+    """The names of the threads that `count` requests of TOGETHER_ROUTE were called on. They wait
+    for each other inside the application, so it takes that many threads."""
+
+    def ask() -> str:
+        response = server.get(f"/together/{count}")
+        assert response.status == 200, f"{count} requests do not run at the same time"
+        return response.text
+
+    return sorted(side_by_side([ask] * count))
+
+
+@contextlib.contextmanager
+def threads_live_on(server: Server, count: int, tracebacks: int | None = 0) -> Iterator[None]:
+    """Fails unless the worker and each of its `count` threads are free for other requests after
+    the block. `tracebacks` of them may be logged meanwhile (None: any number). Needs
+    TOGETHER_ROUTE."""
+    pid, said = server.worker_pid(), len(server.stderr_text())
+    names = together(server, count)
+    yield
+    assert together(server, count) == names
+    assert server.worker_pid() == pid, "the worker was replaced"
+    if OURS:
+        assert thread_names(pid) == names == [f"meinheld-{n + 1}" for n in range(count)]
+    log = server.stderr_text()[said:]
+    assert tracebacks is None or log.count("Traceback") == tracebacks, log
+    assert "panicked" not in log, log
+
+
+def wait_until_asleep(server: Server) -> None:
+    """Until no thread of the worker runs: those that have a request wait for something outside."""
+    pid = server.worker_pid()
+    eventually(lambda: all_asleep(pid), "no thread of the worker runs")
 
 
 def unread(clients: Sequence[Client]) -> int:

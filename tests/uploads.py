@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
 from harness import Client, Response, Server, request, settled
 
 Calls = Sequence[Any]
 FRAMINGS = ("length", "chunked")
 WINDOW = 256 * 1024
 """Octets of a body that the worker holds for an application that does not read them."""
-
-
-def tag_of(test: pytest.FixtureRequest) -> str:
-    """A name for the test's notes and files that no other test of its server has."""
-    return re.sub(r"[^0-9A-Za-z]+", "-", test.node.name)
 
 
 class Upload:

@@ -57,12 +57,9 @@ class Reader:
             try:
                 results.append(self.result(name, arguments))
             except Exception as error:
-                results.append({"raised": type(error).__name__, "an OSError": is_os_error(error)})
+                is_os_error = isinstance(error, OSError)
+                results.append({"raised": type(error).__name__, "an OSError": is_os_error})
         return results
-
-
-def is_os_error(error: Exception) -> bool:
-    return isinstance(error, OSError)
 
 
 @app.route

@@ -30,7 +30,12 @@ impl Reactor {
                 self.set_deadline(id, self.options.timeouts.head);
                 if has_come {
                     self.advance(id);
-                } else {
+                }
+                // What it had sent may be a part: the rest is in the kernel.
+                if self
+                    .client(id)
+                    .is_some_and(|client| client.phase == Phase::Receiving)
+                {
                     self.read_ready(id, false);
                 }
             }

@@ -272,8 +272,13 @@ impl Reactor {
         if readiness.writable {
             self.flush(id);
         }
-        if readiness.readable && (readiness.hangup || !self.hold_back(id)) {
+        if !readiness.readable {
+            return;
+        }
+        if !self.hold_back(id) {
             self.read_ready(id, readiness.hangup);
+        } else if readiness.hangup {
+            self.vanish(id, false);
         }
     }
 

@@ -1,6 +1,9 @@
 //! A server of a few lines around the reactor, on a thread of its own: no interpreter anywhere.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on fails there.
+#![allow(dead_code)] // Each file of tests uses a part of it.
+
+pub mod turning;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -129,14 +132,14 @@ pub fn exchange(stream: &mut TcpStream, request: &[u8]) -> String {
     read_all(stream)
 }
 
-pub fn read_all(stream: &mut TcpStream) -> String {
+pub fn read_all(stream: &mut impl Read) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     String::from_utf8(answer).unwrap()
 }
 
 /// Reads one response with a Content-Length; returns its body.
-pub fn read_body(stream: &mut TcpStream) -> String {
+pub fn read_body(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut octet = [0];
