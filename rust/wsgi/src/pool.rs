@@ -4,7 +4,7 @@
 //! both share, so that most answers leave without a wake-up of anybody.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -17,12 +17,10 @@ use crate::gateway::Gateway;
 /// Requests that wait in the channel, for each thread: enough that no thread goes idle between two
 /// turns of the loop.
 const QUEUED: usize = 32;
-/// For how many microseconds a woken thread may wait for the GIL while others go from one request, or one block,
-/// to the next: less than the interpreter's switch interval (5 ms), after which it would interrupt
-/// a request, which would wait for all others then.
-const TURN: u64 = 2000;
-/// Long enough for a thread that waits for the GIL to get it.
-const STEP_BACK: Duration = Duration::from_micros(100);
+/// For how long a thread may serve one request after another while a woken one waits for the GIL:
+/// less than the interpreter's switch interval (5 ms), after which it would lose the GIL in the
+/// middle of a request, which would wait for all others then.
+const TURN: Duration = Duration::from_millis(2);
 
 type Waiters = HashMap<ConnId, Vec<Thread>, foldhash::fast::RandomState>;
 
@@ -42,9 +40,6 @@ pub(crate) struct Pool {
     idle: AtomicUsize,
     /// A thread was woken, and has not looked for requests yet: it may wait for the GIL.
     woken: AtomicBool,
-    /// When it was, in microseconds since the epoch below.
-    woken_at: AtomicU64,
-    epoch: Instant,
     /// A thread that is awake will look at once.
     looks_soon: AtomicBool,
     /// The channel was full: the loop is to be told when half of it is free.
@@ -70,8 +65,6 @@ impl Pool {
             wakes,
             idle: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
-            woken_at: AtomicU64::new(0),
-            epoch: Instant::now(),
             looks_soon: AtomicBool::new(false),
             full: AtomicBool::new(false),
             unfinished: AtomicUsize::new(0),
@@ -108,28 +101,13 @@ impl Pool {
         self.next()
     }
 
-    /// The next request, for a thread that has served one. `None` also where it is another one's
-    /// turn.
-    pub(crate) fn following(&self) -> Option<Request> {
-        if self.has_kept_waiting() {
+    /// The next request, for a thread that has been attached since its `turn` began. `None` also
+    /// where it is the turn of one that was woken, which would interrupt a request otherwise.
+    pub(crate) fn following(&self, turn: Instant) -> Option<Request> {
+        if self.woken.load(SeqCst) && turn.elapsed() >= TURN {
             return None;
         }
         self.next()
-    }
-
-    /// Whether a woken thread has waited so long for the GIL that it should be let go first.
-    pub(crate) fn has_kept_waiting(&self) -> bool {
-        let waited = || self.micros().saturating_sub(self.woken_at.load(SeqCst));
-        self.woken.load(SeqCst) && waited() >= TURN
-    }
-
-    fn micros(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Leaves the GIL to the thread that waits for it. Not to be called attached.
-    pub(crate) fn step_back() {
-        thread::sleep(STEP_BACK);
     }
 
     fn next(&self) -> Option<Request> {
@@ -201,7 +179,6 @@ impl Pool {
     fn wake_one(&self) {
         while !self.looks_soon.load(SeqCst) && !self.woken.swap(true, SeqCst) {
             if self.claim_idle() {
-                self.woken_at.store(self.micros(), SeqCst);
                 let _ = self.tokens.try_send(());
                 return;
             }

@@ -79,24 +79,19 @@ impl Way {
         }
     }
 
-    /// Before an application gives its next block: inline, what the loop has to do meanwhile (when
-    /// the worker may stay no longer, the connection is aborted); a thread lets one go first that
-    /// has waited for the interpreter.
+    /// Before an application gives its next block: inline, what the loop has to do meanwhile. When
+    /// the worker may stay no longer, the connection is aborted.
     pub(crate) fn before_next_block(
         &self,
         gateway: &Gateway,
         py: Python<'_>,
         id: ConnId,
     ) -> PyResult<()> {
-        match self {
-            Self::Inline => {
-                gateway.tend(py)?;
-                if gateway.grace_is_over() {
-                    gateway.reactor().abort(id);
-                }
+        if let Self::Inline = self {
+            gateway.tend(py)?;
+            if gateway.grace_is_over() {
+                gateway.reactor().abort(id);
             }
-            Self::Threads(pool) if pool.has_kept_waiting() => py.detach(Pool::step_back),
-            Self::Threads(_) => {}
         }
         Ok(())
     }

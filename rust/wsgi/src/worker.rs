@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use meinheld_reactor::{Event, Reactor, Request, watch_forks};
 use pyo3::exceptions::PyRuntimeError;
@@ -100,6 +101,7 @@ impl Loop {
             let _ = rustix::thread::set_name(&name);
         }
         while py.detach(|| pool.await_requests()) {
+            let turn = Instant::now();
             let mut next = pool.first();
             while let Some(request) = next {
                 let taken = self.take(py, slot, request);
@@ -110,7 +112,7 @@ impl Loop {
                     // Thrown into this thread from another one.
                     Err(error) => error.write_unraisable(py, None),
                 }
-                next = pool.following();
+                next = pool.following(turn);
             }
         }
         Ok(())
