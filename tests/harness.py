@@ -294,13 +294,22 @@ class Server:
         in_time = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
-            try:
-                self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                in_time = False
+            if not self._ends_within(PATIENCE / 3):
+                # gunicorn's own race: a worker that had no handlers yet has missed the signal.
+                for pid in self.worker_pids():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGQUIT)
+                in_time = self._ends_within(PATIENCE)
         self._last_words = self.stderr_text()[-4000:]
         self.kill()
         return in_time
+
+    def _ends_within(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     _last_words = ""
 
