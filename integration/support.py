@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import TESTS, WORKER, Server, children, eventually
+from load import Load
 
 INTEGRATION = Path(__file__).resolve().parent
 EXAMPLES = INTEGRATION.parent / "examples"
@@ -96,6 +97,24 @@ def program(name: str, *first: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
+
+
+def workers_of(server: Server, count: int) -> list[int]:
+    """The workers, waited for until there are as many."""
+    return eventually(
+        lambda: pids if len(pids := server.worker_pids()) == count else [], f"{count} workers"
+    )
+
+
+def reload_under(load: Load, server: Server, workers: int, requests: int, name: str) -> None:
+    """A HUP after that many more requests; returns when the new workers have served some."""
+    before = workers_of(server, workers)
+    load.wait_for_requests(requests)
+    load.mark(name)
+    server.signal(signal.SIGHUP)
+    after = replaced(server, before, workers)
+    load.mark(f"workers {before} are gone, {after} are there")
+    load.wait_for_workers(set(after))
 
 
 def replaced(server: Server, before: Sequence[int], count: int = 1) -> list[int]:

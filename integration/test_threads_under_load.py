@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import Server, eventually, request
 from load import Load
-from support import gone, gunicorn, open_gate, replaced
+from support import gone, gunicorn, open_gate, reload_under, replaced, workers_of
 
 pytestmark = [pytest.mark.own_threads, pytest.mark.timeout(400)]
 
@@ -99,12 +99,6 @@ class Sleepers:
         assert len(asleep) == len(set(asleep)) == sum(self.answered) > 0
 
 
-def workers_of(server: Server, count: int) -> list[int]:
-    return eventually(
-        lambda: pids if len(pids := server.worker_pids()) == count else [], f"{count} workers"
-    )
-
-
 def no_worker_was_killed(server: Server) -> None:
     log = server.stderr_text()
     for complaint in ("SIGKILL", "SIGABRT", "SIGSEGV", "exited with code", "WORKER TIMEOUT"):
@@ -122,13 +116,7 @@ def test_hups_under_load_with_sleeping_requests_lose_none(workers: int) -> None:
         Load(server.address, keep_alive=8, short=0, pause=3) as seldom,
     ):
         for number in range(8):
-            before = workers_of(server, workers)
-            load.wait_for_requests(200)
-            load.mark(f"HUP {number}")
-            server.signal(signal.SIGHUP)
-            after = replaced(server, before, workers)
-            load.mark(f"workers {before} are gone, {after} are there")
-            load.wait_for_workers(set(after))
+            reload_under(load, server, workers, 200, f"HUP {number}")
         sleepers.none_was_lost()
         load.stop()
         seldom.stop()

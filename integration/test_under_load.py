@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import Server, children, eventually
 from load import Load
-from support import gone, gunicorn, master_of, replaced, upgraded
+from support import gone, gunicorn, master_of, reload_under, replaced, upgraded, workers_of
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -23,12 +23,6 @@ def start(workers: int, *args: str) -> Server:
     )
 
 
-def workers_of(server: Server, count: int) -> list[int]:
-    return eventually(
-        lambda: pids if len(pids := server.worker_pids()) == count else [], f"{count} workers"
-    )
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_hups_under_load_lose_no_request(workers: int) -> None:
     with (
@@ -38,13 +32,7 @@ def test_twenty_hups_under_load_lose_no_request(workers: int) -> None:
         Load(server.address, keep_alive=8, short=0, pause=3) as seldom,
     ):
         for number in range(20):
-            before = workers_of(server, workers)
-            load.wait_for_requests(1000)
-            load.mark(f"HUP {number}")
-            server.signal(signal.SIGHUP)
-            after = replaced(server, before, workers)
-            load.mark(f"workers {before} are gone, {after} are there")
-            load.wait_for_workers(set(after))
+            reload_under(load, server, workers, 1000, f"HUP {number}")
         load.stop()
         seldom.stop()
         for report in (load.report(), seldom.report()):

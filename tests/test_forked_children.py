@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Server, children, eventually, request
+from wellness import REAP_ROUTE
 
-APP = """
+APP = (
+    """
 import os, subprocess, sys, time
 from apps.notes import note
 from apps.routes import Routes, text
@@ -95,17 +97,9 @@ def program_lives_on(environ, start_response):
     )
     note("child")
     return text(start_response, "parent")
-
-
-@app.route
-def reap(environ, start_response):
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-    return text(start_response, "reaped")
 """
+    + REAP_ROUTE
+)
 
 
 @pytest.fixture

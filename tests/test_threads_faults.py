@@ -18,6 +18,7 @@ from thread_pool import (
     side_by_side,
     threads_live_on,
 )
+from wellness import REAP_ROUTE
 
 THREADS = 2
 APP = (
@@ -214,17 +215,8 @@ def child_sends_through_the_socket(environ, start_response):
         finally:
             return text(start_response, "child")
     return text(start_response, "parent")
-
-
-@app.route
-def reap(environ, start_response):
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-    return text(start_response, "reaped")
 """
+    + REAP_ROUTE
     + TOGETHER_ROUTE
 )
 HOOKS = """

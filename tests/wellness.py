@@ -22,6 +22,19 @@ WELL_ROUTE = """
 def well(environ, start_response):
     return text(start_response, "all is well")
 """
+REAP_ROUTE = """
+import os
+
+
+@app.route
+def reap(environ, start_response):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    return text(start_response, "reaped")
+"""
 
 
 @contextmanager
