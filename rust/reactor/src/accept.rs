@@ -95,7 +95,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Watches the listeners or not, as the number of connections and the lifecycle say. Called
+    /// Watches the listeners or not, as connections, holding and the lifecycle say. Called
     /// before each wait: a worker that took the one wake-up and then declined would lose it for
     /// its siblings.
     pub(crate) fn adjust_accepting(&mut self) {
