@@ -26,11 +26,16 @@ FUZZ_RUNS ?= 20000
 FUZZ_ARGS ?= -max_len=20000 -print_final_stats=1
 SOAK_MINUTES ?= 30
 SOAK_ARGS ?=
+# Where the servers that `make bench` compares with are installed, and what benchmarks/bench.py is told.
+BENCH_VENV ?= .venv-bench
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 DEPENDENCIES := $(VENV)/.stamp-dependencies
 INSTALLED := $(VENV)/.stamp-installed
+BENCH_PEERS := $(BENCH_VENV)/.stamp-peers
+BENCH_INSTALLED := $(BENCH_VENV)/.stamp-installed
 
 # What the wheel is made of. README.md is in its metadata.
 SOURCES := $(shell find rust meinheld meinheld_worker -type f \
@@ -38,7 +43,7 @@ SOURCES := $(shell find rust meinheld meinheld_worker -type f \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-worker test-integration soak check-wheel lint format \
+.PHONY: help run build test test-rust test-worker test-integration soak bench check-wheel lint format \
 	clean fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
 .DELETE_ON_ERROR:
 
@@ -47,6 +52,7 @@ help:
 	@echo "make test    all tests: Rust, tests/, integration/"
 	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); make fuzz-smoke: a few seconds each"
 	@echo "make soak    correct and hostile clients, signals and scarcity at once  (SOAK_MINUTES=$(SOAK_MINUTES))"
+	@echo "make bench   meinheld beside its peers: results in benchmarks/results  (BENCH_ARGS=--help)"
 	@echo "make lint    rustfmt, clippy, ruff, mypy"
 	@echo "make format  let rustfmt and ruff rewrite what lint would complain about"
 	@echo "make clean   remove what the others made"
@@ -108,6 +114,20 @@ $(FUZZ_TARGETS:%=fuzz-smoke-%): fuzz-smoke-%: fuzz-seed
 soak: $(INSTALLED)
 	PYTHONPATH=integration:tests $(BIN)/python -m soak --minutes $(SOAK_MINUTES) $(SOAK_ARGS)
 
+$(BENCH_PEERS): benchmarks/install.py benchmarks/requirements-peers.txt
+	$(PYTHON) benchmarks/install.py $(BENCH_VENV)
+	@touch $@
+
+$(BENCH_INSTALLED): $(BENCH_PEERS) $(INSTALLED)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+		$(WHEELS)/*.whl
+	@touch $@
+
+# The ceilings are built with the whole workspace, so that they get the features that the wheel has.
+bench: $(BENCH_INSTALLED)
+	$(CARGO) build --quiet --release --locked --workspace --examples
+	$(BENCH_VENV)/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
 # What users get: both packages, the stubs, and httparse with its SIMD.
 check-wheel: $(INSTALLED)
 	$(BIN)/python .ci/check_wheel.py $(WHEELS)/*.whl
@@ -124,7 +144,7 @@ lint: $(INSTALLED)
 	$(BIN)/stubtest meinheld_worker._core --allowlist .ci/stubtest-allowlist --mypy-config-file pyproject.toml
 	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests
 	MYPYPATH=tests:integration $(BIN)/mypy --explicit-package-bases integration conftest.py
-	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases benchmarks
+	MYPYPATH=tests:benchmarks $(BIN)/mypy --explicit-package-bases benchmarks
 	$(BIN)/mypy examples .ci fuzz/seed.py
 	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --release --locked -- --deny warnings
 

@@ -19,20 +19,19 @@ import argparse
 import contextlib
 import os
 import platform
-import resource
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from harness import Client, Server, cpu_seconds, memory_kib, request
+from crowd import PATIENCE, ShutOut, ask, crowd, raise_descriptor_limit
+from harness import Server, cpu_seconds, memory_kib
 
 APP = """
 BODY = b"Hello, world!\\n"
@@ -42,9 +41,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "14")])
     return [BODY]
 """
-REQUEST = request("GET", "/")
-HALF_SENT = REQUEST[:-2]
-ENDS_WITH = b"\r\n\r\nHello, world!\n"
 WORKERS = {"meinheld": "egg:meinheld#gunicorn_worker", "gthread": "gthread"}
 SPARE = 200
 """Connections and descriptors beyond those that do nothing."""
@@ -52,8 +48,6 @@ AT_ONCE = 100
 """Requests between two looks at the clock."""
 WARM_UP = 2000
 """Requests before the clock starts."""
-PATIENCE = 5.0
-"""Seconds for the first answer beside a crowd; after them the client counts as shut out."""
 
 
 @dataclass
@@ -63,23 +57,6 @@ class Measured:
     """Seconds of the worker's for each request."""
     instructions: float | None
     """Of the worker's in user mode, for each request."""
-
-
-class ShutOut(Exception):
-    """The well-behaved client got no answer."""
-
-
-def ask(client: Client, count: int) -> None:
-    """One request after another, each answered whole before the next is sent."""
-    sock = client.socket
-    for _ in range(count):
-        sock.sendall(REQUEST)
-        answer = b""
-        while not answer.endswith(ENDS_WITH):
-            block = sock.recv(4096)
-            if not block:
-                raise ShutOut("the connection was closed")
-            answer += block
 
 
 class Instructions:
@@ -123,25 +100,6 @@ def measure(server: Server, seconds: float) -> Measured:
     return Measured(requests / passed, used / requests, None if count is None else count / requests)
 
 
-@contextlib.contextmanager
-def crowd(server: Server, count: int, kind: str) -> Iterator[None]:
-    """Connections that do nothing: half-sent requests or idle ones. They end by a reset, so that
-    no port is left waiting for the next round."""
-    clients: list[Client] = []
-    try:
-        for _ in range(count):
-            client = server.client(timeout=PATIENCE)
-            clients.append(client)
-            if kind == "half-sent":
-                client.send(HALF_SENT)
-            else:
-                ask(client, 1)
-        yield
-    finally:
-        for client in clients:
-            client.reset()
-
-
 def rounds(server: Server, options: argparse.Namespace) -> dict[str, list[Measured] | str]:
     """All scenes, one after the other, as often as asked for; a text where one failed."""
     results: dict[str, list[Measured] | str] = {}
@@ -154,7 +112,7 @@ def rounds(server: Server, options: argparse.Namespace) -> dict[str, list[Measur
                 if scene == "alone":
                     known.append(measure(server, options.seconds))
                 else:
-                    with crowd(server, options.connections, scene):
+                    with crowd(server.port, options.connections, half_sent=scene == "half-sent"):
                         known.append(measure(server, options.seconds))
             except (ShutOut, TimeoutError, ConnectionError) as error:
                 results[scene] = f"shut out ({type(error).__name__}: {error})"
@@ -197,15 +155,6 @@ def show(name: str, results: dict[str, list[Measured] | str], connections: int) 
         ]
         if ratios:
             print(f"  instructions ratio        {spread(ratios, 3)}")
-
-
-def raise_descriptor_limit(needed: int) -> None:
-    """Ours, and so gunicorn's: each end of a connection is a descriptor."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        sys.exit(f"RLIMIT_NOFILE is {hard}: {needed} descriptors are needed")
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def main() -> None:

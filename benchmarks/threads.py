@@ -23,18 +23,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 import importlib.util
-import json
-import os
-import platform
 import re
 import select
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +36,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from harness import Client, Server, cpu_seconds, eventually, request
+from load import Wrk
+from machine import machine, versions
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 HELLO = """
@@ -74,17 +69,6 @@ def other(path, environ):
 """
 HELLO_ENDS_WITH = b"\r\n\r\nHello, world!\n"
 REQUEST = request("GET", "/")
-# wrk's own summary is meant for people; this one gives exact numbers.
-WRK_SUMMARY = """
-function done(summary, latency)
-    local wrong = 0
-    for _, count in pairs(summary.errors) do wrong = wrong + count end
-    io.write(string.format(
-        '\\n{"requests": %d, "microseconds": %d, "wrong": %d, "p50": %d, "p99": %d}\\n',
-        summary.requests, summary.duration, wrong,
-        latency:percentile(50), latency:percentile(99)))
-end
-"""
 PATIENCE = 30.0
 """Seconds that an answer may take before the run is given up."""
 WARM_UP = 1.0
@@ -132,49 +116,25 @@ def context_switches(pid: int) -> int:
     return total
 
 
-class Wrk:
-    def __init__(self) -> None:
-        found = shutil.which("wrk")
-        if found is None:
-            sys.exit("benchmarks/threads.py needs wrk, an HTTP load generator: apt-get install wrk")
-        self.path = found
-        self.script = tempfile.NamedTemporaryFile("w", suffix=".lua")  # noqa: SIM115
-        self.script.write(WRK_SUMMARY)
-        self.script.flush()
+def load(wrk: Wrk, server: Server, connections: int, seconds: float) -> Throughput:
+    """As many requests as fit into the time, and what they cost the workers."""
+    pids = server.worker_pids()
 
-    def version(self) -> str:
-        shown = subprocess.run([self.path, "-v"], capture_output=True, text=True, check=False)
-        return " ".join((shown.stdout + shown.stderr).split()[:2])
+    def cost() -> tuple[float, int]:
+        return sum(map(cpu_seconds, pids)), sum(map(context_switches, pids))
 
-    def start(
-        self, server: Server, path: str, connections: int, seconds: float
-    ) -> subprocess.Popen[str]:
-        address = f"http://127.0.0.1:{server.port}{path}"
-        command = [self.path, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-        command += ["--timeout", f"{PATIENCE:.0f}s", "-s", self.script.name, address]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def load(self, server: Server, connections: int, seconds: float) -> Throughput:
-        """As many requests as fit into the time, and what they cost the workers."""
-        pids = server.worker_pids()
-
-        def cost() -> tuple[float, int]:
-            return sum(map(cpu_seconds, pids)), sum(map(context_switches, pids))
-
-        cpu, switches = cost()
-        output = self.start(server, "/", connections, seconds).communicate()[0]
-        told = json.loads(output.splitlines()[-1])
-        after = cost()
-        requests = told["requests"]
-        if not requests:
-            sys.exit(f"wrk got no answer:\n{output}")
-        return Throughput(
-            requests / told["microseconds"] * 1e6,
-            (after[0] - cpu) / requests,
-            (after[1] - switches) / requests,
-            told["p99"] / 1e6,
-            told["wrong"],
-        )
+    cpu, switches = cost()
+    seen = wrk.run(server.port, connections, seconds)
+    after = cost()
+    if not seen.requests:
+        sys.exit("wrk got no answer")
+    return Throughput(
+        seen.per_second,
+        (after[0] - cpu) / seen.requests,
+        (after[1] - switches) / seen.requests,
+        seen.p99,
+        seen.wrong,
+    )
 
 
 class Pace:
@@ -306,7 +266,7 @@ class Comparison:
                 # gthread may be too busy with its last connections to heed a signal in time.
                 stack.callback(server.kill)
                 wait_for_workers(server, self.options.workers)
-                self.wrk.load(server, connections, WARM_UP)
+                load(self.wrk, server, connections, WARM_UP)
             if app == HELLO:
                 for way, server in zip(self.ways, started, strict=True):
                     assert told(server)[1] == str(way.threads > 1), f"{way}: wsgi.multithread lies"
@@ -319,7 +279,7 @@ class Comparison:
             with self.servers(app, connections) as servers:
                 for _ in range(options.rounds):
                     for results, server in zip(known, servers, strict=True):
-                        results.append(self.wrk.load(server, connections, options.seconds))
+                        results.append(load(self.wrk, server, connections, options.seconds))
             self.show_throughput(f"{title}, {connections} connections", known, wanted)
 
     def show_throughput(self, title: str, known: list[list[Throughput]], wanted: float) -> None:
@@ -357,7 +317,7 @@ class Comparison:
     def sleepers(self, server: Server, count: int) -> Iterator[None]:
         """That many threads of the application are asleep, whatever else is asked for."""
         seconds = 2 * len(self.ways) * self.options.seconds + PATIENCE
-        process = self.wrk.start(server, "/sleep", count, seconds)
+        process = self.wrk.start(server.port, count, seconds, "/sleep")
         try:
             eventually(lambda: told(server)[0] == str(count), f"{count} threads are asleep")
             yield
@@ -404,18 +364,12 @@ class Comparison:
         self.promise("p99 beside sleepers, as a ratio", ratios(p99[0], p99[1]), 1.0, False)
 
 
-def versions(wrk: Wrk) -> str:
-    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    known = [f"{platform.python_implementation()} {platform.python_version()}"]
-    for name in ("gunicorn", "gunicorn_h1c", "meinheld", "flask"):
-        try:
-            known.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            known.append(f"no {name}")
-    machine = f"{os.cpu_count()} processors ({model.group(1) if model else platform.machine()})"
-    system = f"{platform.system()} {platform.release()}"
-    load = f"load before {os.getloadavg()[0]:.2f}"
-    return ", ".join([*known, wrk.version(), system, machine, load])
+def described(wrk: Wrk) -> str:
+    wanted = ["gunicorn", "gunicorn_h1c", "meinheld", "flask"]
+    installed = versions(wanted)
+    known = [f"{name} {installed[name]}" if name in installed else f"no {name}" for name in wanted]
+    here = [f"{name} {value}" for name, value in machine().items()]
+    return ", ".join([*known, f"wrk {wrk.version()}", *here])
 
 
 def main() -> None:
@@ -438,7 +392,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads < 2:
         parser.error("--threads: at least 2")
-    wrk = Wrk()
+    wrk = Wrk(timeout=PATIENCE)
     if importlib.util.find_spec("gunicorn_h1c") is None:
         sys.exit("benchmarks/threads.py needs gunicorn's fast parser: pip install gunicorn_h1c")
     ours, gthread = "egg:meinheld#gunicorn_worker", "gthread"
@@ -447,7 +401,7 @@ def main() -> None:
         ways[0] = Way("gthread again", gthread, options.threads)
     if options.inline:
         ways.append(Way("meinheld inline", ours, 1))
-    print(versions(wrk))
+    print(described(wrk))
     for way in ways:
         print(f"gunicorn --worker-class {' '.join([way.worker, *settings(way, options)])} app")
     print(

@@ -59,6 +59,7 @@ __all__ = [
     "beats",
     "children",
     "chunked",
+    "clean_environment",
     "cpu_seconds",
     "eventually",
     "forget_peak_memory",
@@ -85,6 +86,13 @@ _FOREIGN_SETTINGS = (
     "PORT",
     "FORWARDED_ALLOW_IPS",
 )
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, less what would change a server's settings."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)
+    }
 
 
 class Server:
@@ -144,12 +152,7 @@ class Server:
         if THREADED and not _sets_threads(args, config):
             command += ["--threads", str(THREADS)]
         command += [*(arg.format(dir=directory) if "{dir}" in arg else arg for arg in args), app]
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(_FOREIGN_SETTINGS)
-        }
-        environment |= {
+        environment = clean_environment() | {
             "PYTHONPATH": str(TESTS),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TEST_NOTES": str(directory / "notes"),

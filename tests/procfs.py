@@ -30,8 +30,15 @@ def _stat(pid: int) -> list[str]:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time that the process has used."""
+    return sum(cpu_ticks(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_ticks(pid: int) -> tuple[int, int]:
+    """User and system time that the process has used, in ticks."""
     fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    if not fields:
+        raise ProcessLookupError(f"no process {pid}")
+    return int(fields[11]), int(fields[12])
 
 
 def memory_kib(pid: int, name: str = "VmRSS") -> int:
