@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, final, type_check_only
 
-__all__ = ["ClientSocket", "Exchange", "Input", "Loop", "Options"]
+__all__ = ["Answer", "ClientSocket", "Input", "Loop", "Options", "Write"]
 
 @type_check_only
 class Face(Protocol):
@@ -118,7 +118,7 @@ class Loop:
         """Connections on which a request arrived after a drain had closed them."""
 
 @final
-class Exchange:
+class Answer:
     """One request's answer."""
 
     def start_response(
@@ -127,7 +127,7 @@ class Exchange:
         headers: Iterable[tuple[str, str]],
         exc_info: Any = None,
         /,
-    ) -> Callable[[bytes], None]:
+    ) -> Write:
         """Give the head (PEP 3333); return ``write``.
 
         Raises:
@@ -136,17 +136,21 @@ class Exchange:
             BaseException: the error in ``exc_info``, when the head has left.
         """
 
-    def write(self, block: bytes, /) -> None:
+    def early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None:
+        """Send a 103 response (RFC 8297) if the client can have one: not after the head, nor to
+        HTTP/1.0."""
+
+@final
+class Write:
+    """What ``start_response`` returns."""
+
+    def __call__(self, block: bytes, /) -> None:
         """Send a block (PEP 3333); return when the kernel has all of it or, with ``threads``, when
         no more than 256 KiB of the answer wait.
 
         Raises:
             ConnectionResetError: the client has gone, or the request is over.
         """
-
-    def early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None:
-        """Send a 103 response (RFC 8297) if the client can have one: not after the head, nor to
-        HTTP/1.0."""
 
 @final
 class Input:

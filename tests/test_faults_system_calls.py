@@ -140,9 +140,9 @@ def test_a_recv_that_fails_during_an_answer_never_leaves_one_that_looks_complete
 @pytest.mark.parametrize("call", ["EINTR", "EAGAIN"])
 def test_an_interrupted_send_is_gone_on_with(server: Server, path: str, call: str) -> None:
     with unharmed(server):
-        injections = [f"writev,sendfile:error={call}:when=1..4"]
+        injections = [f"sendto,writev,sendfile:error={call}:when=1..4"]
         with (
-            traced(server.worker_pid(), "writev,sendfile", inject=injections) as trace,
+            traced(server.worker_pid(), "sendto,writev,sendfile", inject=injections) as trace,
             server.client() as client,
         ):
             ask(client, f"/{path}")
@@ -156,9 +156,9 @@ def test_an_interrupted_send_is_gone_on_with(server: Server, path: str, call: st
 @pytest.mark.parametrize("path", ["whole", "blocks", "write", "file"])
 def test_a_failed_first_send_ends_that_connection(server: Server, path: str, error: str) -> None:
     with unharmed(server):
-        injection = f"writev:error={error}:when=1"
+        injection = f"sendto,writev:error={error}:when=1"
         with (
-            traced(server.worker_pid(), "writev", inject=[injection]) as trace,
+            traced(server.worker_pid(), "sendto,writev", inject=[injection]) as trace,
             server.client() as client,
         ):
             ask(client, f"/{path}")
@@ -173,7 +173,8 @@ def test_a_failed_later_send_never_leaves_an_answer_that_looks_complete(
     server: Server, path: str, version: str, error: str
 ) -> None:
     """HTTP/1.0 has no framing here: nothing but a reset says that more was to come."""
-    call = "sendfile" if path == "file" else "writev"
+    # One buffer is sent, several are written together.
+    call = {"file": "sendfile", "small_blocks": "sendto"}.get(path, "writev")
     with unharmed(server):
         injection = f"{call}:error={error}:when={1 if path == 'file' else 2}"
         with (

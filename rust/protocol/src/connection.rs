@@ -7,9 +7,11 @@ use crate::framing::Framing;
 use crate::grammar::is_tchar;
 use crate::head::{Head, HeadPool};
 use crate::limits::Policy;
-use crate::parse::parse;
+use crate::parse::{parse, parse_again};
 use crate::scan::Scanner;
+use crate::section::LastSection;
 use crate::state::{Decoder, Move, Reading, State, Writing};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What a connection waits for its client to send; each has a deadline of its own.
@@ -31,7 +33,7 @@ pub enum Received<'a> {
     /// Nothing more before more octets are received, or before the pending request is answered.
     NeedMore,
     /// A request begins.
-    Head(Head),
+    Head(Box<Head>),
     /// Octets of its body, never none; they are no longer in the buffer.
     Data(&'a [u8]),
     /// The request is complete.
@@ -53,6 +55,7 @@ pub struct Connection {
     input_ended: bool,
     /// Whether a request may follow the present one.
     persists: bool,
+    last_section: LastSection,
 }
 
 impl Default for Connection {
@@ -69,6 +72,7 @@ impl Connection {
             proceed: Continue::Settled,
             input_ended: false,
             persists: true,
+            last_section: LastSection::NONE,
         }
     }
 
@@ -124,7 +128,15 @@ impl Connection {
         }
         match &mut self.state.reading {
             Reading::Head(scanner) => {
-                let Some(head) = scan_head(scanner, policy, trusted, input, heads)? else {
+                let Some(head) = scan_head(
+                    scanner,
+                    policy,
+                    trusted,
+                    input,
+                    &mut self.last_section,
+                    heads,
+                )?
+                else {
                     return Ok(Step::NeedMore);
                 };
                 let decoder = match head.framing() {
@@ -250,7 +262,7 @@ impl Connection {
 /// [`Received`], before the octets leave the buffer.
 enum Step {
     NeedMore,
-    Head(Head),
+    Head(Box<Head>),
     Data(usize),
     End,
 }
@@ -279,13 +291,24 @@ fn scan_head(
     policy: &Policy,
     trusted: bool,
     input: &mut Buffer,
+    last: &mut LastSection,
     heads: &mut HeadPool,
-) -> Result<Option<Head>, Error> {
-    let Some(extent) = scanner.scan(input.as_slice(), policy)? else {
+) -> Result<Option<Box<Head>>, Error> {
+    let octets = input.as_slice();
+    let Some(line) = scanner.scan_request_line(octets, policy)? else {
         return Ok(None);
     };
-    let octets = input.as_slice().get(..extent.len).unwrap_or_default();
-    let head = parse(policy, trusted, octets, extent, heads)?;
+    if scanner.is_before_fields()
+        && let Some((head, len)) = parse_again(policy, trusted, octets, line, *last, heads)?
+    {
+        input.consume(len);
+        return Ok(Some(head));
+    }
+    let Some(extent) = scanner.scan(octets, policy)? else {
+        return Ok(None);
+    };
+    let octets = octets.get(..extent.len).unwrap_or_default();
+    let head = parse(policy, trusted, octets, extent, last, heads)?;
     input.consume(extent.len);
     Ok(Some(head))
 }

@@ -15,8 +15,11 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// The interim response that lets a client send its body (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// Octets of an IMF-fixdate.
+pub const DATE: usize = 29;
+
 /// What of a request shapes its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestTraits {
     /// The response is sent in the version of the request.
     pub version: Version,
@@ -86,15 +89,17 @@ pub struct ResponseHead {
     out: Vec<u8>,
     request: RequestTraits,
     code: u16,
+    /// Where the date belongs, which is known when the head leaves.
+    date_at: usize,
     upgrade: bool,
     length: Option<u64>,
 }
 
 impl ResponseHead {
-    /// Begins a head with its status line, `Server` and `Date`.
+    /// Begins a head with its status line, `Server` and room for `Date`.
     ///
-    /// `status` is code and reason, as in `200 OK`; `server` is a product name and `date` an IMF-fixdate (RFC 9110
-    /// section 5.6.7), both taken as they are. `out` is storage to use again, its contents are dropped.
+    /// `status` is code and reason, as in `200 OK`; `server` is a product name, taken as it is. `out` is storage to use
+    /// again, its contents are dropped.
     ///
     /// # Errors
     ///
@@ -104,7 +109,6 @@ impl ResponseHead {
         request: RequestTraits,
         status: &[u8],
         server: &str,
-        date: &[u8],
     ) -> Result<Self, ResponseError> {
         let code = status_code(status).ok_or(ResponseError::InvalidStatus)?;
         out.clear();
@@ -118,12 +122,14 @@ impl ResponseHead {
         out.extend_from_slice(b"\r\nServer: ");
         out.extend_from_slice(server.as_bytes());
         out.extend_from_slice(b"\r\nDate: ");
-        out.extend_from_slice(date);
+        let date_at = out.len();
+        out.extend_from_slice(&[b' '; DATE]);
         out.extend_from_slice(b"\r\n");
         Ok(Self {
             out,
             request,
             code,
+            date_at,
             upgrade: false,
             length: None,
         })
@@ -166,10 +172,16 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// Storage that is not to be a head any more.
+    pub fn into_storage(self) -> Vec<u8> {
+        self.out
+    }
+
     /// Ends the head with `Connection` and, for chunks, `Transfer-Encoding`, and decides how the body is framed.
     ///
-    /// With `may_persist` false the connection closes after the response whatever the client wants.
-    pub fn finish(self, may_persist: bool) -> Encoded {
+    /// `date` is an IMF-fixdate (RFC 9110 section 5.6.7), taken as it is. With `may_persist` false the connection
+    /// closes after the response whatever the client wants.
+    pub fn finish(self, date: &[u8; DATE], may_persist: bool) -> Encoded {
         let body = if self.omits_body() {
             BodyEncoder::Omitted
         } else if let Some(length) = self.length {
@@ -186,6 +198,7 @@ impl ResponseHead {
             (false, false) => b"Connection: close\r\n",
         };
         let mut head = self.out;
+        head[self.date_at..self.date_at + DATE].copy_from_slice(date);
         head.extend_from_slice(connection);
         if body.is_chunked() {
             head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -337,7 +350,7 @@ pub fn early_hints<'a>(
 
 /// A whole response that says in one `line` of plain text what was wrong, and closes.
 ///
-/// `server` and `date` are as for [`ResponseHead::start`]. With `is_head` the body stays behind.
+/// `server` and `date` are as for [`ResponseHead`]. With `is_head` the body stays behind.
 pub fn error_answer(
     status: Status,
     line: &str,

@@ -58,6 +58,11 @@ impl<'a> Declared<'a> {
         Ok(())
     }
 
+    /// Whether no field has said anything of a body.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.length.is_none() && self.coding.is_none()
+    }
+
     /// The framing, if the fields agree on one.
     pub(crate) fn conclude(
         self,

@@ -24,7 +24,11 @@ pub(crate) const fn is_tchar(octet: u8) -> bool {
 
 /// `token = 1*tchar`, so never empty.
 pub(crate) fn is_token(octets: &[u8]) -> bool {
-    !octets.is_empty() && octets.iter().all(|&octet| is_tchar(octet))
+    // No early exit: nearly always the answer is yes.
+    !octets.is_empty()
+        && octets
+            .iter()
+            .fold(true, |all, &octet| all & is_tchar(octet))
 }
 
 /// Whether an octet can be no part of a field value: the controls but HTAB, and DEL (RFC 9110 section 5.5).

@@ -1,6 +1,8 @@
 //! The head of a request: what its first line and its fields say, in storage that is used again.
 
 use crate::framing::Framing;
+use crate::section::Sections;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -103,6 +105,18 @@ impl Span {
             (Ok(start), Ok(end)) => Self { start, end },
             _ => Self::default(),
         }
+    }
+
+    /// The same piece, for offsets that count from `by` octets before.
+    pub(crate) fn on(self, by: usize) -> Self {
+        Self::new(self.start as usize + by..self.end as usize + by)
+    }
+
+    /// The same piece, for offsets that count from octet `start`. An empty one may be anywhere.
+    pub(crate) fn back(self, start: usize) -> Self {
+        Self::new(
+            (self.start as usize).saturating_sub(start)..(self.end as usize).saturating_sub(start),
+        )
     }
 
     fn of(self, octets: &[u8]) -> &[u8] {
@@ -213,10 +227,15 @@ impl Head {
     }
 }
 
-/// Storage of heads that are over.
+/// Storage of heads that are over, and memory of what was in some. One pool is for one policy.
 #[derive(Debug, Default)]
 pub struct HeadPool {
-    heads: Vec<Head>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a head is handed on many times before it is read"
+    )]
+    heads: Vec<Box<Head>>,
+    pub(crate) sections: Sections,
 }
 
 impl HeadPool {
@@ -228,7 +247,7 @@ impl HeadPool {
     const MOST_FIELDS: usize = 128;
 
     /// Takes a head whose request is over.
-    pub fn give_back(&mut self, head: Head) {
+    pub fn give_back(&mut self, head: Box<Head>) {
         let oversized =
             head.octets.capacity() > Self::LARGEST || head.fields.capacity() > Self::MOST_FIELDS;
         if !oversized && self.heads.len() < Self::KEPT {
@@ -236,16 +255,12 @@ impl HeadPool {
         }
     }
 
-    /// Empty storage for the octets and fields of a head.
-    pub(crate) fn storage(&mut self) -> (Vec<u8>, Vec<(Span, Span)>) {
-        let Head {
-            mut octets,
-            mut fields,
-            ..
-        } = self.heads.pop().unwrap_or_default();
-        octets.clear();
-        fields.clear();
-        (octets, fields)
+    /// A head to be written over, without octets and fields.
+    pub(crate) fn take(&mut self) -> Box<Head> {
+        let mut head = self.heads.pop().unwrap_or_default();
+        head.octets.clear();
+        head.fields.clear();
+        head
     }
 }
 
@@ -253,11 +268,11 @@ impl HeadPool {
 mod tests {
     use super::*;
 
-    fn head_of(octets: usize) -> Head {
-        Head {
+    fn head_of(octets: usize) -> Box<Head> {
+        Box::new(Head {
             octets: Vec::with_capacity(octets),
             ..Head::default()
-        }
+        })
     }
 
     #[test]
@@ -269,6 +284,6 @@ mod tests {
             pool.give_back(head_of(100));
         }
         assert_eq!(pool.heads.len(), HeadPool::KEPT);
-        assert!(pool.storage().0.capacity() >= 100);
+        assert!(pool.take().octets.capacity() >= 100);
     }
 }

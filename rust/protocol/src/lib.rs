@@ -25,6 +25,7 @@ mod lenient;
 mod limits;
 mod parse;
 mod scan;
+mod section;
 mod state;
 mod target;
 mod trailer;

@@ -5,13 +5,15 @@
 //! has seen. When it refuses, the lines are read once more, slowly, to name the culprit.
 
 use crate::error::Error;
-use crate::framing::Declared;
+use crate::framing::{Declared, Framing};
 use crate::grammar::{has_control, is_token, trim_end_ows, trim_ows};
 use crate::head::{Head, HeadPool, Scheme, Span, Version};
 use crate::lenient;
 use crate::limits::{HeaderMap, Policy};
 use crate::scan::Extent;
+use crate::section::{LastSection, Said};
 use crate::target::{self, MethodKind, Parts};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -21,20 +23,53 @@ use memchr::memchr;
 /// Field lines that are parsed without allocating. Browsers send about fifteen, proxies add a few.
 const USUAL_FIELDS: usize = 24;
 
-/// Turns the octets of a complete head, `extent.len` of them, into a [`Head`].
+/// Turns the octets of a complete head, `extent.len` of them, into a [`Head`]. What its fields say is remembered if
+/// the connection may say it `last` and again.
 pub(crate) fn parse(
     policy: &Policy,
     trusted: bool,
     octets: &[u8],
     extent: Extent,
+    last: &mut LastSection,
     pool: &mut HeadPool,
-) -> Result<Head, Error> {
+) -> Result<Box<Head>, Error> {
     if lenient::is_wanted(policy) {
         let octets = lenient::rewritten(policy, octets, extent.request_line);
-        parse_strictly(policy, trusted, &octets, extent, pool)
+        parse_strictly(policy, trusted, &octets, extent, None, pool)
     } else {
-        parse_strictly(policy, trusted, octets, extent, pool)
+        parse_strictly(policy, trusted, octets, extent, Some(last), pool)
     }
+}
+
+/// Reads a head whose header section is that of the connection's last request, if it is: the head, and its length.
+/// `line` is the length of the request line, with which `octets` begin.
+pub(crate) fn parse_again(
+    policy: &Policy,
+    trusted: bool,
+    octets: &[u8],
+    line: usize,
+    last: LastSection,
+    pool: &mut HeadPool,
+) -> Result<Option<(Box<Head>, usize)>, Error> {
+    let start = line + 2;
+    let rest = octets.get(start..).unwrap_or_default();
+    if pool.sections.find(last, trusted, rest).is_none() {
+        return Ok(None);
+    }
+    let request = RequestLine::parse(policy, &octets[..line])?;
+    let mut head = pool.take();
+    let Some(section) = pool.sections.find(last, trusted, rest) else {
+        return Ok(None);
+    };
+    let moved = |(name, value): &(Span, Span)| (name.on(start), value.on(start));
+    head.fields.extend(section.fields.iter().map(moved));
+    let len = start + section.len();
+    let said = section.said;
+    head.framing = Framing::None;
+    head.expects_continue = false;
+    request.needs(said)?;
+    complete(&mut head, policy, &octets[..len], request, said);
+    Ok(Some((head, len)))
 }
 
 fn parse_strictly(
@@ -42,37 +77,65 @@ fn parse_strictly(
     trusted: bool,
     octets: &[u8],
     extent: Extent,
+    last: Option<&mut LastSection>,
     pool: &mut HeadPool,
-) -> Result<Head, Error> {
+) -> Result<Box<Head>, Error> {
     // Spans are 32 bits wide; only limits beyond all reason let a head get there.
     if u32::try_from(octets.len()).is_err() {
         return Err(Error::TooManyFields(policy.limits.fields));
     }
     let line = octets.get(..extent.request_line).unwrap_or_default();
     let request = RequestLine::parse(policy, line)?;
-    let (mut copy, kept) = pool.storage();
+    let mut head = pool.take();
+    let kept = core::mem::take(&mut head.fields);
     let mut fields = Fields::new(policy, trusted, octets, kept);
-    let lines = octets.get(extent.request_line + 2..).unwrap_or_default();
+    let start = extent.request_line + 2;
+    let lines = octets.get(start..).unwrap_or_default();
     each_field(lines, extent.fields, |name, value| fields.take(name, value))?;
-    let mut head = fields.conclude(&request)?;
+    let Fields {
+        kept,
+        framing,
+        said,
+        expects_continue,
+        ..
+    } = fields;
+    request.needs(said)?;
+    let is_plain = framing.is_absent() && !expects_continue;
+    if is_plain && let Some(last) = last {
+        let found = (&kept[..], start);
+        pool.sections.learn(last, trusted, lines, found, said);
+    }
+    head.fields = kept;
+    head.framing = framing.conclude(request.version, policy.limits.max_body)?;
+    // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
+    head.expects_continue = expects_continue && request.version >= Version::HTTP_11;
+    complete(&mut head, policy, octets, request, said);
+    Ok(head)
+}
 
-    copy.extend_from_slice(octets);
+/// Adds what the request line says, and what both say together, to a head that has its fields and its framing.
+fn complete(head: &mut Head, policy: &Policy, octets: &[u8], request: RequestLine, said: Said) {
+    head.octets.extend_from_slice(octets);
     if policy.casefold_method {
-        copy[..request.method].make_ascii_uppercase();
+        head.octets[..request.method].make_ascii_uppercase();
     }
     let from = request.target.start;
     let in_target = |part: Range<usize>| Span::new(from + part.start..from + part.end);
-    head.octets = copy;
     head.method = Span::new(0..request.method);
     head.path = in_target(request.parts.path);
     head.query = in_target(request.parts.query);
     let authority = request.parts.authority.map(in_target);
     head.target = Span::new(request.target);
     head.version = request.version;
+    head.scheme = said.scheme;
+    let http11 = request.version >= Version::HTTP_11;
+    let stays = !said.close && (http11 || said.keep_alive == Some(true));
+    // RFC 9931 section 8: what follows CONNECT is never another request, whatever the answer.
+    head.keep_alive = stays && request.kind != MethodKind::Connect;
+    head.closes_explicitly = !stays;
     if let Some(authority) = authority {
         head.override_host(authority);
     }
-    Ok(head)
 }
 
 /// `method SP request-target SP HTTP-version` (RFC 9112 section 3), as offsets.
@@ -129,6 +192,14 @@ impl RequestLine {
             kind,
             version,
         })
+    }
+
+    /// RFC 9112 section 3.2.
+    fn needs(&self, said: Said) -> Result<(), Error> {
+        match self.version >= Version::HTTP_11 && !said.host {
+            true => Err(Error::MissingHost),
+            false => Ok(()),
+        }
     }
 }
 
@@ -208,13 +279,9 @@ struct Fields<'a> {
     /// Offset of the first underscore at or behind the last name that was looked at.
     next_underscore: u32,
     framing: Declared<'a>,
-    host: bool,
+    said: Said,
     content_type: bool,
     expects_continue: bool,
-    scheme: Option<Scheme>,
-    /// Whether the first Connection line is `keep-alive` and nothing else.
-    keep_alive: Option<bool>,
-    close: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -226,12 +293,9 @@ impl<'a> Fields<'a> {
             kept,
             next_underscore: 0,
             framing: Declared::default(),
-            host: false,
+            said: Said::default(),
             content_type: false,
             expects_continue: false,
-            scheme: None,
-            keep_alive: None,
-            close: false,
         }
     }
 
@@ -265,7 +329,7 @@ impl<'a> Fields<'a> {
     fn interpret(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Error> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                once(&mut self.host, "Host")?;
+                once(&mut self.said.host, "Host")?;
                 if !target::is_host(value) {
                     return Err(Error::Host(value.into()));
                 }
@@ -277,9 +341,10 @@ impl<'a> Fields<'a> {
                 self.expects_continue = true;
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.keep_alive
+                self.said
+                    .keep_alive
                     .get_or_insert(value.eq_ignore_ascii_case(b"keep-alive"));
-                self.close |= value
+                self.said.close |= value
                     .split(|&octet| octet == b',')
                     .any(|option| trim_ows(option).eq_ignore_ascii_case(b"close"));
             }
@@ -310,7 +375,7 @@ impl<'a> Fields<'a> {
         } else {
             Scheme::Http
         };
-        if *self.scheme.get_or_insert(scheme) != scheme {
+        if *self.said.scheme.get_or_insert(scheme) != scheme {
             return Err(Error::ContradictorySchemes);
         }
         Ok(())
@@ -338,29 +403,6 @@ impl<'a> Fields<'a> {
             .addr()
             .wrapping_sub(self.octets.as_ptr().addr());
         Span::new(start..start.wrapping_add(piece.len()))
-    }
-
-    /// A head of which the parts of the request line are still missing.
-    fn conclude(self, request: &RequestLine) -> Result<Head, Error> {
-        let http11 = request.version >= Version::HTTP_11;
-        if http11 && !self.host {
-            return Err(Error::MissingHost);
-        }
-        let framing = self
-            .framing
-            .conclude(request.version, self.policy.limits.max_body)?;
-        let stays = !self.close && (http11 || self.keep_alive == Some(true));
-        Ok(Head {
-            fields: self.kept,
-            scheme: self.scheme,
-            framing,
-            // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
-            expects_continue: self.expects_continue && http11,
-            // RFC 9931 section 8: what follows CONNECT is never another request, whatever the answer.
-            keep_alive: stays && request.kind != MethodKind::Connect,
-            closes_explicitly: !stays,
-            ..Head::default()
-        })
     }
 }
 

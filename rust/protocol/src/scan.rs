@@ -92,16 +92,34 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    /// Goes on where it stopped. `data` starts with the request line and has only grown since the last call.
-    pub(crate) fn scan(&mut self, data: &[u8], policy: &Policy) -> Result<Option<Extent>, Error> {
-        let limits = &policy.limits;
+    /// Looks for the end of the request line: its length, without CRLF, once that has come. `data` starts with the
+    /// line and has only grown since the last call.
+    pub(crate) fn scan_request_line(
+        &mut self,
+        data: &[u8],
+        policy: &Policy,
+    ) -> Result<Option<usize>, Error> {
+        let limit = policy.limits.request_line;
         if self.request_line == 0 {
-            let end = line_end(data, self.line, &mut self.scanned, limits.request_line).map_err(
-                |fault| fault.or_too_long(Error::RequestLineTooLong(limits.request_line)),
-            )?;
+            let end = line_end(data, self.line, &mut self.scanned, limit)
+                .map_err(|fault| fault.or_too_long(Error::RequestLineTooLong(limit)))?;
             let Some(end) = end else { return Ok(None) };
             self.request_line = end;
             self.next_line(end);
+        }
+        Ok(Some(self.request_line))
+    }
+
+    /// Whether nothing behind the request line was looked at yet.
+    pub(crate) fn is_before_fields(&self) -> bool {
+        self.request_line + 2 == self.scanned
+    }
+
+    /// Goes on where it stopped. `data` starts with the request line and has only grown since the last call.
+    pub(crate) fn scan(&mut self, data: &[u8], policy: &Policy) -> Result<Option<Extent>, Error> {
+        let limits = &policy.limits;
+        if self.scan_request_line(data, policy)?.is_none() {
+            return Ok(None);
         }
         let longest = limits.field_size.saturating_sub(2);
         loop {

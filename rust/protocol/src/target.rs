@@ -138,7 +138,15 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
 }
 
 /// `*( unreserved / pct-encoded / sub-delims )`.
-fn is_reg_name(mut rest: &[u8]) -> bool {
+fn is_reg_name(octets: &[u8]) -> bool {
+    // No early exit: nearly always all of them are plain.
+    octets
+        .iter()
+        .fold(true, |all, &octet| all & is_name_octet(octet))
+        || is_encoded_reg_name(octets)
+}
+
+fn is_encoded_reg_name(mut rest: &[u8]) -> bool {
     loop {
         rest = match rest {
             [] => return true,
@@ -154,8 +162,24 @@ fn is_reg_name(mut rest: &[u8]) -> bool {
 }
 
 /// `unreserved / sub-delims` (RFC 3986 section 2).
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = (octet as u8).is_ascii_alphanumeric();
+        octet += 1;
+    }
+    let specials = *b"-._~!$&'()*+,;=";
+    let mut index = 0;
+    while index < specials.len() {
+        table[specials[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
 fn is_name_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&octet)
+    NAME[octet as usize]
 }
 
 /// `IPv6address / IPvFuture` (RFC 3986 section 3.2.2).

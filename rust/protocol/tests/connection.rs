@@ -38,7 +38,7 @@ impl Caller {
     }
 
     #[track_caller]
-    fn expect_head(&mut self) -> meinheld_protocol::Head {
+    fn expect_head(&mut self) -> Box<meinheld_protocol::Head> {
         match self.receive() {
             Ok(Received::Head(head)) => head,
             other => panic!("no head but {other:?}"),

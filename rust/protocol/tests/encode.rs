@@ -10,7 +10,7 @@ use meinheld_protocol::encode::{
 };
 use meinheld_protocol::{Status, Version};
 
-const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 const GET: RequestTraits = RequestTraits {
     version: Version::HTTP_11,
@@ -32,12 +32,11 @@ fn answer(
     status: &str,
     fields: &[(&str, &str)],
 ) -> Result<Encoded, ResponseError> {
-    let mut head =
-        ResponseHead::start(vec![1, 2, 3], request, status.as_bytes(), "meinheld", DATE)?;
+    let mut head = ResponseHead::start(vec![1, 2, 3], request, status.as_bytes(), "meinheld")?;
     for (name, value) in fields {
         head.field(name.as_bytes(), value.as_bytes())?;
     }
-    Ok(head.finish(true))
+    Ok(head.finish(DATE, true))
 }
 
 fn text(encoded: &Encoded) -> String {
@@ -86,9 +85,9 @@ fn without_a_length_the_version_decides_the_framing() {
 
 #[test]
 fn a_connection_persists_only_if_both_sides_want_it() {
-    let head = || ResponseHead::start(Vec::new(), GET, b"200 OK", "meinheld", DATE).unwrap();
-    assert!(head().finish(true).persistent);
-    assert!(!head().finish(false).persistent);
+    let head = || ResponseHead::start(Vec::new(), GET, b"200 OK", "meinheld").unwrap();
+    assert!(head().finish(DATE, true).persistent);
+    assert!(!head().finish(DATE, false).persistent);
     let closing = RequestTraits {
         keep_alive: false,
         ..GET
@@ -298,7 +297,7 @@ fn an_error_answer_says_one_line_and_closes() {
 #[test]
 fn the_traits_of_a_request_are_those_of_its_head() {
     let request = peer::head_of(b"HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-    let traits = RequestTraits::from(&request);
+    let traits = RequestTraits::from(&*request);
     assert_eq!(
         traits,
         RequestTraits {

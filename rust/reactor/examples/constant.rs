@@ -26,15 +26,15 @@ fn main() -> io::Result<()> {
             let Event::Request(request) = event else {
                 continue;
             };
-            let (id, traits) = (request.id, RequestTraits::from(&request.head));
+            let (id, traits) = (request.id, RequestTraits::from(&*request.head));
             reactor.recycle(request.head);
             let date = reactor.date();
             let may_persist = reactor.begin_answer(id);
-            let encoded = ResponseHead::start(Vec::new(), traits, b"200 OK", "meinheld", &date)
+            let encoded = ResponseHead::start(Vec::new(), traits, b"200 OK", "meinheld")
                 .and_then(|mut head| {
                     head.field(b"Content-Type", b"text/plain")?;
                     head.field(b"Content-Length", b"14")?;
-                    Ok(head.finish(may_persist))
+                    Ok(head.finish(&date, may_persist))
                 })
                 .map_err(io::Error::other)?;
             reactor.write(id, &[&encoded.head, BODY]);

@@ -26,6 +26,9 @@ pub enum Progress {
     Gone,
 }
 
+/// Pieces that are offered to the kernel at once, at most.
+const PARTS: usize = 4;
+
 impl Reactor {
     /// Writes what the kernel takes at once, if nothing is queued before it; says how many octets
     /// it took. `None` when the client is gone.
@@ -44,6 +47,33 @@ impl Reactor {
         }
     }
 
+    /// Sends the whole of an answer, for a caller that [finishes](Self::finish) it at once.
+    ///
+    /// Where the connection persists and its client has sent a next request already, the answer
+    /// waits for that one's, to leave with it in one write: unless requests take so long that the
+    /// write is not what matters. Where it ends, the FIN leaves in the same packet.
+    pub fn write_whole(&mut self, id: ConnId, answer: &[u8], persists: bool) -> Progress {
+        self.clock.glance();
+        let is_quick = self.clock.now() == self.yielded_at;
+        let Some(client) = self.client(id) else {
+            return Progress::Gone;
+        };
+        if persists && is_quick && client.pipelines() && client.outbox.hold(answer) {
+            return Progress::Accepted;
+        }
+        if persists || !client.outbox.is_empty() {
+            return self.write(id, &[answer]);
+        }
+        match client.transport.write_before_end(answer) {
+            Ok(taken) if taken == answer.len() => Progress::Accepted,
+            Ok(taken) => self.write(id, &[&answer[taken..]]),
+            Err(_) => {
+                self.vanish(id, true);
+                Progress::Gone
+            }
+        }
+    }
+
     /// Queues a piece of an answer; [`flush`](Self::flush) sends it.
     pub fn queue_segment(&mut self, id: ConnId, segment: Segment) {
         if let Some(client) = self.client(id) {
@@ -53,10 +83,17 @@ impl Reactor {
 
     /// Writes `parts`, and queues a copy of what the kernel does not take.
     pub fn write(&mut self, id: ConnId, parts: &[&[u8]]) -> Progress {
-        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let Some(mut taken) = self.try_write(id, &slices) else {
+        let mut slices = [IoSlice::new(&[]); PARTS];
+        let count = parts.len().min(PARTS);
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let Some(mut taken) = self.try_write(id, &slices[..count]) else {
             return Progress::Gone;
         };
+        if taken == parts.iter().map(|part| part.len()).sum() {
+            return Progress::Accepted;
+        }
         for part in parts {
             let skip = taken.min(part.len());
             taken -= skip;
@@ -176,17 +213,20 @@ impl Reactor {
     /// follow; without, the connection ends gracefully.
     pub fn finish(&mut self, id: ConnId, keep: bool) {
         // What follows is measured from now, not from when the caller began its answer.
-        self.clock.advance();
+        self.clock.glance();
         let keep = keep && self.body_permits(id);
         let Some(client) = self.client(id) else {
             return;
         };
         client.protocol.responded();
         client.room_wanted = None;
-        if client.outbox.is_empty() {
-            self.answered(id, keep);
+        if client.outbox.is_empty() || (keep && client.outbox.is_held()) {
+            return self.answered(id, keep);
+        }
+        client.phase = Phase::Flushing { keep };
+        if client.outbox.is_held() {
+            self.flush(id);
         } else {
-            client.phase = Phase::Flushing { keep };
             self.await_reader(id);
             self.update_interest(id);
         }
@@ -262,6 +302,13 @@ impl Reactor {
 
     /// Answers a request that the application never gets to see.
     pub(crate) fn reject(&mut self, id: ConnId, cause: Rejection) {
+        // Answers to the requests before it, which waited for this one's.
+        if self
+            .client(id)
+            .is_some_and(|client| client.outbox.is_held())
+        {
+            self.flush(id);
+        }
         let status = cause.status();
         let date = self.clock.date();
         let server = self.options.server;
@@ -300,7 +347,7 @@ impl Reactor {
         if client.generation != id.generation {
             return;
         }
-        let writable = !client.outbox.is_empty();
+        let writable = client.outbox.is_stuck();
         let wanted = Interest::Registered { readable, writable };
         let told = match client.interest {
             Interest::Unregistered => {

@@ -1,6 +1,9 @@
 //! One connection, as the reactor sees it.
 
+use std::sync::LazyLock;
+
 use meinheld_protocol::{Awaits, Buffer, Connection, Head};
+use memchr::memmem::Finder;
 
 use crate::clock::Tick;
 use crate::event::ConnId;
@@ -52,13 +55,16 @@ pub(crate) enum Incoming {
     /// To be complete before the request is handed over.
     Whole {
         /// The head that waits for it.
-        head: Head,
+        head: Box<Head>,
         /// What has come.
         spool: Spool,
     },
     /// Handed over as it arrives.
     Windowed(Window),
 }
+
+/// What ends a head.
+static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// No deadline.
 pub(crate) const NEVER: Tick = Tick::MAX;
@@ -112,6 +118,16 @@ impl Client {
             index: index as u32,
             generation: self.generation,
         }
+    }
+
+    /// Whether the head of a next request, which may be answered together with the present one,
+    /// has come whole: one that is safe (RFC 9110 9.2.1), so that no answer waits for what a
+    /// request changes.
+    pub(crate) fn pipelines(&self) -> bool {
+        let next = self.input.as_slice();
+        self.phase == Phase::Answering
+            && (next.starts_with(b"GET ") || next.starts_with(b"HEAD "))
+            && HEAD_END.find(next).is_some()
     }
 
     /// Whether it may be closed to make room: it has been quiet for so long that a request is

@@ -16,6 +16,19 @@ pub struct ConnId {
     pub(crate) generation: u32,
 }
 
+impl ConnId {
+    /// The name of no connection: there are never as many.
+    pub const NOBODY: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+
+    /// A small number, different for connections that are open at the same time.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// A descriptor of the caller's that the reactor watches on its behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ForeignId(pub(crate) u32);
@@ -30,7 +43,7 @@ pub struct Request {
     /// The connection to answer on.
     pub id: ConnId,
     /// The request head; give it back with [`Reactor::recycle`](crate::Reactor::recycle).
-    pub head: Head,
+    pub head: Box<Head>,
     /// The body, whole or arriving: see [`BodyPolicy`](crate::BodyPolicy).
     pub body: Body,
     /// Which listener accepted the connection, as an index into the order they were added.

@@ -1,10 +1,11 @@
 //! The requests that are with the application, for whoever has to name them when it hangs.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use crate::event::ConnId;
+use crate::clock::{self, Tick};
+use crate::event::Request;
 use crate::peer::Peer;
 
 /// Octets of a method and of a target that a record keeps: enough to recognise them by.
@@ -19,11 +20,14 @@ struct Excerpt<const N: usize> {
 }
 
 impl<const N: usize> Excerpt<N> {
-    fn new(text: &[u8]) -> Self {
-        let length = text.len().min(N);
-        let mut octets = [0; N];
-        octets[..length].copy_from_slice(&text[..length]);
-        Self { octets, length }
+    const EMPTY: Self = Self {
+        octets: [0; N],
+        length: 0,
+    };
+
+    fn set(&mut self, text: &[u8]) {
+        self.length = text.len().min(N);
+        self.octets[..self.length].copy_from_slice(&text[..self.length]);
     }
 }
 
@@ -36,32 +40,15 @@ impl<const N: usize> fmt::Display for Excerpt<N> {
 /// One request in flight.
 #[derive(Clone)]
 pub struct Record {
-    /// Its connection.
-    pub id: ConnId,
-    /// When the application got it.
-    pub started: Instant,
-    /// Who asked.
-    pub peer: Peer,
+    started: Tick,
+    peer: Peer,
     method: Excerpt<METHOD>,
     target: Excerpt<TARGET>,
 }
 
-impl Record {
-    /// A record of a request that the application gets now.
-    pub fn new(id: ConnId, peer: Peer, method: &[u8], target: &[u8]) -> Self {
-        Self {
-            id,
-            started: Instant::now(),
-            peer,
-            method: Excerpt::new(method),
-            target: Excerpt::new(target),
-        }
-    }
-}
-
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let seconds = clock::uptime().saturating_sub(self.started) as f64 / 1000.0;
         write!(
             f,
             "{} {} from {} for {seconds:.1} s",
@@ -70,48 +57,68 @@ impl fmt::Display for Record {
     }
 }
 
+/// A place for one request: its record is written over by the next.
+struct Slot {
+    taken: AtomicBool,
+    record: Mutex<Record>,
+}
+
 /// One slot for each request that can be with the application at once. Any thread may read it,
 /// without the GIL.
 #[derive(Clone)]
 pub struct InFlight {
-    slots: Arc<[Mutex<Option<Record>>]>,
+    slots: Arc<[Slot]>,
 }
 
 impl InFlight {
     /// `slots`: how many requests can be with the application at once.
     pub fn new(slots: usize) -> Self {
+        let empty = || Slot {
+            taken: AtomicBool::new(false),
+            record: Mutex::new(Record {
+                started: 0,
+                peer: Peer::Unix(Box::default()),
+                method: Excerpt::EMPTY,
+                target: Excerpt::EMPTY,
+            }),
+        };
         Self {
-            slots: (0..slots).map(|_| Mutex::new(None)).collect(),
+            slots: (0..slots).map(|_| empty()).collect(),
         }
     }
 
-    /// Notes that the application got `record`'s request in slot `slot`.
-    pub fn enter(&self, slot: usize, record: Record) {
+    /// Notes that the application gets `request` in slot `slot` now.
+    pub fn enter(&self, slot: usize, request: &Request) {
         if let Some(place) = self.slots.get(slot) {
-            *lock(place) = Some(record);
+            let mut record = lock(&place.record);
+            record.started = clock::uptime();
+            record.peer = request.who();
+            record.method.set(request.head.method());
+            record.target.set(request.head.target());
+            place.taken.store(true, Relaxed);
         }
     }
 
     /// Notes that the request in `slot` is over.
     pub fn leave(&self, slot: usize) {
         if let Some(place) = self.slots.get(slot) {
-            *lock(place) = None;
+            place.taken.store(false, Relaxed);
         }
     }
 
     /// The requests in flight now, oldest first.
     pub fn snapshot(&self) -> Vec<Record> {
-        let mut records: Vec<_> = self
-            .slots
-            .iter()
-            .filter_map(|slot| lock(slot).clone())
-            .collect();
+        let taken = |slot: &Slot| {
+            let record = lock(&slot.record);
+            slot.taken.load(Relaxed).then(|| record.clone())
+        };
+        let mut records: Vec<_> = self.slots.iter().filter_map(taken).collect();
         records.sort_by_key(|record| record.started);
         records
     }
 }
 
-/// A panic elsewhere leaves a record whole: it is only ever replaced.
-fn lock(slot: &Mutex<Option<Record>>) -> MutexGuard<'_, Option<Record>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic elsewhere leaves a record whole enough to be shown: it is only ever written over.
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
 }

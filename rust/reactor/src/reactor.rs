@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meinheld_protocol::encode::DATE;
 use meinheld_protocol::{Head, HeadPool, Policy};
 use slab::Slab;
 
@@ -150,6 +151,8 @@ pub struct Reactor {
     pub(crate) unwatched: Vec<ConnId>,
     /// Connections on which a request came after they had been closed for a drain.
     pub(crate) late: u64,
+    /// When the last event was yielded.
+    pub(crate) yielded_at: Tick,
     wait_storage: Vec<(Token, Readiness)>,
 }
 
@@ -189,6 +192,7 @@ impl Reactor {
             idle: IdleList::default(),
             unwatched: Vec::new(),
             late: 0,
+            yielded_at: 0,
             wait_storage: Vec::new(),
         })
     }
@@ -199,7 +203,14 @@ impl Reactor {
             match self.queue.pop_front()? {
                 // Taken already.
                 Event::Foreign(id, _) if !self.take_foreign(id) => {}
-                event => return Some(event),
+                // Its client has left while it waited.
+                Event::Request(request) if self.client(request.id).is_none() => {
+                    self.recycle(request.head);
+                }
+                event => {
+                    self.yielded_at = self.clock.now();
+                    return Some(event);
+                }
             }
         }
     }
@@ -310,20 +321,26 @@ impl Reactor {
         }
     }
 
+    /// How long the reactor has been there, to a few milliseconds.
+    pub fn uptime(&mut self) -> Duration {
+        self.clock.glance();
+        Duration::from_millis(self.clock.now())
+    }
+
     /// Open connections, lingering ones included.
     pub fn connections(&self) -> usize {
         self.clients.len()
     }
 
     /// The date for a Date field.
-    pub fn date(&mut self) -> [u8; 29] {
+    pub fn date(&mut self) -> [u8; DATE] {
         // The caller may have been busy since the last turn.
-        self.clock.advance();
+        self.clock.glance();
         self.clock.date()
     }
 
     /// Takes back a head that [`Event::Request`] gave, so that the next one allocates nothing.
-    pub fn recycle(&mut self, head: Head) {
+    pub fn recycle(&mut self, head: Box<Head>) {
         self.heads.give_back(head);
     }
 

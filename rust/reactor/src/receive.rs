@@ -22,7 +22,9 @@ const LINGER_OCTETS: usize = 64 * 1024;
 
 /// What reading from the socket calls for next.
 enum Next {
-    Parse,
+    /// Something has come, so many octets; more may be there, because they filled all the room.
+    Parse { octets: usize, full: bool },
+    /// Nothing has come.
     Nothing,
 }
 
@@ -46,13 +48,30 @@ impl Reactor {
     }
 
     fn receive(&mut self, id: ConnId, hangup: bool) {
-        match self.fill(id) {
-            Ok(Next::Parse) => self.advance(id),
-            // The selector would report the same for ever.
-            Ok(Next::Nothing) if hangup => self.vanish(id, false),
-            Ok(Next::Nothing) => self.after_parsing(id),
-            Err(_) => self.vanish(id, false),
+        let mut received = 0;
+        loop {
+            match self.fill(id) {
+                Ok(Next::Parse { octets, full }) => {
+                    self.advance(id);
+                    received += octets;
+                    // The rest of a body is read while the memory is at hand, up to a turn's share.
+                    if !full || received >= BODY_READ || !self.awaits_body(id) {
+                        return;
+                    }
+                }
+                // The selector would report the same for ever.
+                Ok(Next::Nothing) if hangup => return self.vanish(id, false),
+                Ok(Next::Nothing) => return self.after_parsing(id),
+                Err(_) => return self.vanish(id, false),
+            }
         }
+    }
+
+    /// Whether a body has begun to come, and is to be complete before its request is handed over.
+    fn awaits_body(&mut self, id: ConnId) -> bool {
+        self.client(id).is_some_and(|client| {
+            client.phase == Phase::Receiving && client.protocol.awaits() == Awaits::Body
+        })
     }
 
     /// While a request is being answered: goes on with its body as far as there is room for it,
@@ -77,7 +96,7 @@ impl Reactor {
 
     /// One receive, into the body where one is being read, else into the connection's buffer.
     fn fill(&mut self, id: ConnId) -> io::Result<Next> {
-        let read = match self.fill_body(id)? {
+        let (read, room) = match self.fill_body(id)? {
             Some(read) => read,
             None => self.fill_buffer(id)?,
         };
@@ -95,7 +114,11 @@ impl Reactor {
                     }
                     None => {}
                 }
-                Ok(Next::Parse)
+                let full = count == room;
+                Ok(Next::Parse {
+                    octets: count,
+                    full,
+                })
             }
             Read::Later => Ok(Next::Nothing),
             Read::Ended => {
@@ -103,14 +126,17 @@ impl Reactor {
                     client.half_closed = true;
                     client.protocol.input_ended();
                 }
-                Ok(Next::Parse)
+                Ok(Next::Parse {
+                    octets: 0,
+                    full: false,
+                })
             }
         }
     }
 
     /// Receives straight into a body of known length, which spares a copy; `None` where octets
-    /// have to be parsed first.
-    fn fill_body(&mut self, id: ConnId) -> io::Result<Option<Read>> {
+    /// have to be parsed first. Also says how much room there was.
+    fn fill_body(&mut self, id: ConnId) -> io::Result<Option<(Read, usize)>> {
         let window_limit = self.window_limit();
         let Some(client) = self.client(id).filter(|client| client.input.is_empty()) else {
             return Ok(None);
@@ -127,14 +153,14 @@ impl Reactor {
             None => return Ok(None),
         };
         let limit = usize::try_from(left).unwrap_or(usize::MAX).min(room);
-        let read = client.transport.read_append(storage, limit)?;
+        let (read, room) = client.transport.read_append(storage, limit)?;
         if let Read::Octets(count) = read {
             client.protocol.body_received(count as u64);
         }
-        Ok(Some(read))
+        Ok(Some((read, room)))
     }
 
-    fn fill_buffer(&mut self, id: ConnId) -> io::Result<Read> {
+    fn fill_buffer(&mut self, id: ConnId) -> io::Result<(Read, usize)> {
         if self
             .client(id)
             .is_some_and(|client| client.input.capacity() <= WAITING)
@@ -145,22 +171,24 @@ impl Reactor {
             }
         }
         let Some(client) = self.client(id) else {
-            return Ok(Read::Later);
+            return Ok((Read::Later, 0));
         };
         if client.input.room().is_empty() {
             if client.protocol.awaits() == Awaits::Nothing {
                 // One buffer of early requests is enough; the rest waits in the kernel.
-                return Ok(Read::Later);
+                return Ok((Read::Later, 0));
             }
             // Only a long head or trailer fills a buffer, and floor 1 bounds it.
             let capacity = client.input.capacity();
             client.input.grow(capacity * 2);
         }
-        let read = client.transport.read(client.input.room())?;
+        let room = client.input.room();
+        let size = room.len();
+        let read = client.transport.read(room)?;
         if let Read::Octets(count) = read {
             client.input.filled(count);
         }
-        Ok(read)
+        Ok((read, size))
     }
 
     /// Parses what has come, up to a request or to the need for more.
@@ -238,6 +266,13 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
+        if client.phase == Phase::Receiving && client.outbox.is_held() {
+            // The request behind the answers that wait for it is not whole after all.
+            self.flush(id);
+        }
+        let Some(client) = self.client(id) else {
+            return;
+        };
         match client.phase {
             Phase::Receiving if client.half_closed && client.protocol.awaits() == Awaits::Idle => {
                 self.close(id);
@@ -249,7 +284,7 @@ impl Reactor {
         }
     }
 
-    fn head_arrived(&mut self, id: ConnId, head: Head) {
+    fn head_arrived(&mut self, id: ConnId, head: Box<Head>) {
         if let Some(client) = self.client(id) {
             client.last_request = head.closes_explicitly();
             client.head_left = false;
@@ -309,7 +344,7 @@ impl Reactor {
         }
     }
 
-    fn hand_over(&mut self, id: ConnId, head: Head, body: Body) {
+    fn hand_over(&mut self, id: ConnId, head: Box<Head>, body: Body) {
         self.clear_deadline(id);
         let Some(client) = self.client(id) else {
             return;

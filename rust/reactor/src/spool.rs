@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use crate::sys;
+
 /// A request body as the caller gets it.
 #[derive(Debug)]
 pub enum Body {
@@ -32,11 +34,15 @@ pub struct Spooling {
     pub folder: Option<PathBuf>,
 }
 
+/// Octets that a body whose length is known is given at first.
+const GROWTH: usize = 256 * 1024;
 /// Octets handed to the file at once.
 const FILE_BLOCK: usize = 256 * 1024;
 
 pub(crate) struct Spool {
     memory: Vec<u8>,
+    /// Octets that are made room for when the first of them come: in one piece, if they are few.
+    first: usize,
     file: Option<File>,
     filed: u64,
 }
@@ -44,14 +50,13 @@ pub(crate) struct Spool {
 impl Spool {
     /// `expected` is the announced length, where there is one.
     pub(crate) fn new(expected: Option<u64>, spooling: &Spooling) -> Self {
-        // Memory is taken as octets arrive, but in one piece where a small length is announced.
-        let fits = expected.and_then(|length| usize::try_from(length).ok());
-        let memory = match fits {
-            Some(length) if length <= spooling.memory.min(64 * 1024) => Vec::with_capacity(length),
-            _ => Vec::new(),
-        };
+        let expected = expected.and_then(|length| usize::try_from(length).ok());
         Self {
-            memory,
+            memory: Vec::new(),
+            first: expected
+                .unwrap_or_default()
+                .min(spooling.memory)
+                .min(GROWTH),
             file: None,
             filed: 0,
         }
@@ -63,6 +68,11 @@ impl Spool {
     }
 
     pub(crate) fn append(&mut self, octets: &[u8], spooling: &Spooling) -> io::Result<()> {
+        if self.memory.capacity() == 0 {
+            let earned = octets.len().saturating_mul(sys::SPEED);
+            self.memory
+                .reserve_exact(self.first.min(earned).max(octets.len()));
+        }
         self.memory.extend_from_slice(octets);
         self.settle(spooling)
     }

@@ -1,5 +1,6 @@
 //! All the `unsafe` of this floor: registering descriptors with the
-//! poller, receiving into spare memory, asking for what is unsent, and watching forks.
+//! poller, receiving into spare memory, asking for what is unsent and for the time, and watching
+//! forks.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,16 +21,22 @@ pub(crate) fn register(poller: &Poller, source: impl AsFd, interest: Event) -> i
     unsafe { poller.add_with_mode(fd, interest, PollMode::Level) }
 }
 
+/// Makes room for up to `limit` octets behind those of `out`; says for how many. A client that has
+/// only announced a long body does not get all its memory yet.
+pub(crate) fn make_room(out: &mut Vec<u8>, limit: usize) -> usize {
+    if out.capacity() == out.len() {
+        let earned = out.len().saturating_mul(SPEED).min(MOST_EARNED);
+        out.reserve(limit.min(earned.max(LEAST_GROWTH).max(out.len())));
+    }
+    limit.min(out.capacity() - out.len())
+}
+
 /// Appends up to `limit` received octets to `out`; 0 means the end.
 pub(crate) fn receive_append(
     socket: impl AsFd,
     out: &mut Vec<u8>,
     limit: usize,
 ) -> Result<usize, Errno> {
-    // Growth doubles, so a client that only announced a long body has not got its memory yet.
-    if out.capacity() == out.len() {
-        out.reserve(limit.min(out.len().max(FIRST_GROWTH)));
-    }
     let spare = out.spare_capacity_mut();
     let room = spare.len().min(limit);
     let (_, count) = rustix::net::recv(socket, &mut spare[..room], RecvFlags::empty())?;
@@ -52,8 +59,33 @@ pub(crate) fn unsent(socket: impl AsFd) -> u64 {
     }
 }
 
-/// What a body that outgrows its memory is given first, in octets.
-const FIRST_GROWTH: usize = 64 * 1024;
+/// Milliseconds since the machine began, exactly.
+pub(crate) fn monotonic() -> u64 {
+    milliseconds(libc::CLOCK_MONOTONIC)
+}
+
+/// Milliseconds since the machine began, as of the kernel's last tick.
+pub(crate) fn monotonic_coarse() -> u64 {
+    milliseconds(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+fn milliseconds(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call writes one timespec. Both clocks are there on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    // Neither part is ever negative on these clocks.
+    time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// Octets that a body is given at least when it needs more.
+const LEAST_GROWTH: usize = 64 * 1024;
+/// Octets that it is given for each that has come, so that an upload need not move often.
+pub(crate) const SPEED: usize = 16;
+/// Octets that it is given so at most; later it doubles.
+const MOST_EARNED: usize = 256 * 1024;
 
 static WATCHED: Once = Once::new();
 static HAS_FORKED: AtomicBool = AtomicBool::new(false);

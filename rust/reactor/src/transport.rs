@@ -4,8 +4,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use crate::sys;
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,9 +40,11 @@ impl Transport {
         Self::classify(rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT).map(|(n, _)| n))
     }
 
-    /// Appends up to `limit` octets to `out`.
-    pub(crate) fn read_append(&self, out: &mut Vec<u8>, limit: usize) -> io::Result<Read> {
-        Self::classify(crate::sys::receive_append(&self.fd, out, limit))
+    /// Appends up to `limit` octets to `out`; also says how many there was room for.
+    pub(crate) fn read_append(&self, out: &mut Vec<u8>, limit: usize) -> io::Result<(Read, usize)> {
+        let room = sys::make_room(out, limit);
+        let read = Self::classify(sys::receive_append(&self.fd, out, room))?;
+        Ok((read, room))
     }
 
     fn classify(result: Result<usize, Errno>) -> io::Result<Read> {
@@ -53,7 +58,17 @@ impl Transport {
 
     /// Writes what the kernel takes; `Ok(0)` means that it takes nothing now.
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Self::taken(rustix::io::writev(&self.fd, slices))
+        // One buffer, which most answers are, is cheaper to hand over alone.
+        Self::taken(match slices {
+            [octets] => rustix::net::send(&self.fd, octets, SendFlags::NOSIGNAL),
+            _ => rustix::io::writev(&self.fd, slices),
+        })
+    }
+
+    /// As [`write`](Self::write), for what is followed by the end at once.
+    pub(crate) fn write_before_end(&self, octets: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+        Self::taken(rustix::net::send(&self.fd, octets, flags))
     }
 
     /// Sends from a file by `sendfile(2)`; moves `offset` on.
@@ -79,6 +94,13 @@ impl Transport {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Waits until the kernel takes more; `false` when it has not for this long.
+    pub(crate) fn await_room(&self, patience: Duration) -> bool {
+        let mut polled = [PollFd::new(&self.fd, PollFlags::OUT)];
+        let patience = Timespec::try_from(patience).ok();
+        rustix::event::poll(&mut polled, patience.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     /// Says that nothing more will be sent, and goes on receiving.

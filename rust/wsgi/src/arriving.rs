@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use meinheld_protocol::Status;
-use meinheld_reactor::{BodyFault, BodyPart, ConnId};
+use meinheld_reactor::{BodyFault, BodyPart};
 
-use crate::exchange::Over;
-use crate::gateway::Gateway;
+use crate::exchange::Exchange;
 
 /// Reads a body through the reactor's window. Reads wait for the client: not to be called attached.
 pub(crate) struct Arriving {
-    gateway: Arc<Gateway>,
-    id: ConnId,
-    over: Over,
+    exchange: Arc<Exchange>,
     block: Vec<u8>,
     /// Octets of the block that were read.
     at: usize,
@@ -22,11 +19,9 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    pub(crate) fn new(gateway: Arc<Gateway>, id: ConnId, over: Over) -> Self {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
         Self {
-            gateway,
-            id,
-            over,
+            exchange,
             block: Vec::new(),
             at: 0,
             ended: false,
@@ -53,13 +48,15 @@ impl Arriving {
 
     /// Waits for the next octets; `None` at the end.
     fn next_part(&self) -> io::Result<Option<Vec<u8>>> {
+        let gateway = &self.exchange.gateway;
+        let id = self.exchange.id();
         loop {
             {
-                let mut reactor = self.gateway.reactor();
-                if self.over.load(SeqCst) {
+                let mut reactor = gateway.reactor();
+                if self.exchange.over().load(SeqCst) {
                     return Err(io::Error::other("the request is over"));
                 }
-                match reactor.take_body(self.id) {
+                match reactor.take_body(id) {
                     BodyPart::Octets(octets) => return Ok(Some(octets)),
                     BodyPart::End => return Ok(None),
                     BodyPart::Failed(fault) => return Err(raised(fault)),
@@ -67,7 +64,7 @@ impl Arriving {
                         let reason = "the client has gone before its request body was complete";
                         return Err(io::Error::new(io::ErrorKind::ConnectionReset, reason));
                     }
-                    BodyPart::Later => self.gateway.way.expect(self.id),
+                    BodyPart::Later => gateway.way.expect(id),
                 }
             }
             std::thread::park();

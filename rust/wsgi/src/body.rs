@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
 use crate::given::bytes_block;
+use crate::outgoing;
 
 /// A part of a regular file, which `sendfile(2)` can send.
 struct Part {
@@ -33,6 +34,9 @@ pub(crate) fn send(
     }
     if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
         return send_list(gateway, exchange, &tuple.to_list());
+    }
+    if exchange.is_taken_over() {
+        return Err(Failure::TakenOver);
     }
     if gateway.sendfile
         && iterable.is_instance(file_wrapper)?
@@ -57,7 +61,7 @@ fn send_list(
     for block in blocks.collect::<PyResult<Vec<_>>>()? {
         exchange.queue(&block)?;
     }
-    gateway.flush(list.py(), exchange.id)
+    gateway.flush(list.py(), exchange.id())
 }
 
 fn send_blocks(
@@ -135,8 +139,8 @@ fn send_file(
     part: Part,
 ) -> Result<(), Failure> {
     let length = usize::try_from(part.length).unwrap_or(usize::MAX);
-    exchange.framed(length, false, |frame| {
-        gateway.queue_file(exchange.id, frame, part.file, part.offset);
+    exchange.framed(length, false, |reactor, id, frame| {
+        outgoing::queue_file(reactor, id, frame, part.file, part.offset);
     })?;
-    gateway.flush(py, exchange.id)
+    gateway.flush(py, exchange.id())
 }

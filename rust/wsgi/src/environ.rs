@@ -1,48 +1,72 @@
 //! `environ`: a template per listener, copied, and the keys of one request (PEP 3333; every key
 //! as gunicorn's `http/wsgi.py` sets it).
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
-use meinheld_protocol::{Head, Scheme, Version};
+use meinheld_protocol::{Field, Head, Scheme, Version};
+use meinheld_reactor::Request;
 use meinheld_reactor::proxy::Origin;
-use meinheld_reactor::{Peer, Request};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use crate::failure::Failure;
-use crate::ffi::{dict, text};
-use crate::names::{self, Names};
+use crate::ffi::text;
+use crate::names::Names;
+use crate::objects::Objects;
+use crate::recent::Recent;
 
 /// What all requests of one listener have in common.
 pub(crate) struct Template {
+    /// Every key of a plain request, so that a copy need not grow; the usual value, where there is
+    /// one.
     base: Py<PyDict>,
     /// The path of a unix socket, which has no SERVER_NAME of its own.
     unix_path: Option<String>,
 }
 
 impl Template {
-    /// `base` holds SERVER_NAME and SERVER_PORT, unless `unix_path` is given.
-    pub(crate) fn new(base: Py<PyDict>, unix_path: Option<String>) -> Self {
-        Self { base, unix_path }
+    /// `base` holds SERVER_NAME and SERVER_PORT, unless `unix_path` is given; `script_name` is what
+    /// SCRIPT_NAME is without a forwarder's.
+    pub(crate) fn new(
+        base: &Bound<'_, PyDict>,
+        unix_path: Option<String>,
+        script_name: &str,
+    ) -> PyResult<Self> {
+        let py = base.py();
+        let base = base.copy()?;
+        base.set_item(intern!(py, "REQUEST_METHOD"), intern!(py, "GET"))?;
+        base.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.1"))?;
+        base.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
+        base.set_item(intern!(py, "QUERY_STRING"), intern!(py, ""))?;
+        let script_name = text::latin1(py, script_name.as_bytes())?;
+        base.set_item(intern!(py, "SCRIPT_NAME"), script_name)?;
+        for always_set in [
+            intern!(py, "wsgi.input"),
+            intern!(py, "wsgi.early_hints"),
+            intern!(py, "gunicorn.socket"),
+            intern!(py, "RAW_URI"),
+            intern!(py, "PATH_INFO"),
+            intern!(py, "REMOTE_ADDR"),
+        ] {
+            base.set_item(always_set, py.None())?;
+        }
+        if unix_path.is_none() {
+            base.set_item(intern!(py, "REMOTE_PORT"), py.None())?;
+        }
+        Ok(Self {
+            base: base.unbind(),
+            unix_path,
+        })
     }
-}
-
-/// The objects of one exchange that go into `environ`.
-pub(crate) struct Objects<'a, 'py> {
-    pub(crate) input: &'a Bound<'py, PyAny>,
-    pub(crate) early_hints: &'a Bound<'py, PyAny>,
-    pub(crate) socket: &'a Bound<'py, PyAny>,
 }
 
 /// Builds `environ` for request after request.
 pub(crate) struct Builder {
     templates: Vec<Template>,
     script_name: String,
-    names: Mutex<Names>,
-    methods: Mutex<Names>,
+    known: Mutex<(Names, Recent)>,
 }
 
 impl Builder {
@@ -52,8 +76,7 @@ impl Builder {
         Self {
             templates,
             script_name,
-            names: Mutex::default(),
-            methods: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -61,103 +84,90 @@ impl Builder {
         &self,
         py: Python<'py>,
         request: &Request,
-        objects: &Objects<'_, 'py>,
+        objects: &Objects,
     ) -> Result<Bound<'py, PyDict>, Failure> {
         let head = &request.head;
-        let template = self
-            .templates
-            .get(request.listener)
-            .or(self.templates.first());
-        let environ = match template {
-            Some(template) => template.base.bind(py).copy()?,
-            None => PyDict::new(py),
-        };
-        environ.set_item(intern!(py, "wsgi.input"), objects.input)?;
-        environ.set_item(intern!(py, "wsgi.early_hints"), objects.early_hints)?;
-        environ.set_item(intern!(py, "gunicorn.socket"), objects.socket)?;
-        environ.set_item(intern!(py, "REQUEST_METHOD"), self.method(py, head)?)?;
-        environ.set_item(intern!(py, "QUERY_STRING"), text::latin1(py, head.query())?)?;
-        environ.set_item(intern!(py, "RAW_URI"), text::latin1(py, head.target())?)?;
-        let protocol = match head.version() {
-            Version::HTTP_10 => intern!(py, "HTTP/1.0"),
-            Version::HTTP_11 => intern!(py, "HTTP/1.1"),
-            other => &PyString::new(py, &other.to_string()),
-        };
-        environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
-        let scheme = match head.scheme() {
-            Scheme::Http => intern!(py, "http"),
-            Scheme::Https => intern!(py, "https"),
-        };
-        environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
-        let named = self.add_fields(py, head, &environ)?;
-        add_peer(py, &request.peer, &environ)?;
+        // There is one for each listener that the reactor was given.
+        let template = &self.templates[request.listener];
+        let environ = self.with_fields(py, template, request)?;
+        environ.set_item(intern!(py, "wsgi.input"), &objects.input)?;
+        environ.set_item(intern!(py, "wsgi.early_hints"), &objects.early_hints)?;
+        environ.set_item(intern!(py, "gunicorn.socket"), &objects.socket)?;
+        if head.method() != b"GET" {
+            let method = match head.method() {
+                b"POST" => intern!(py, "POST"),
+                b"HEAD" => intern!(py, "HEAD"),
+                other => &text::latin1(py, other)?,
+            };
+            environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
+        }
+        match head.version() {
+            Version::HTTP_11 => {}
+            other => environ.set_item(intern!(py, "SERVER_PROTOCOL"), other.to_string())?,
+        }
+        if head.scheme() == Scheme::Https {
+            environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
+        }
         if let Some(origin) = &request.origin {
             add_origin(py, origin, &environ)?;
         }
-        if let Some(path) = template.and_then(|template| template.unix_path.as_deref()) {
-            add_unix_server(py, path, named.host.as_deref(), head.scheme(), &environ)?;
+        if let Some(path) = &template.unix_path {
+            let host = field(head, b"host");
+            add_unix_server(py, path, host, head.scheme(), &environ)?;
         }
-        self.add_path(py, head, named.script_name, &environ)?;
+        self.add_target(py, head, &environ)?;
         Ok(environ)
     }
 
-    fn method<'py>(&self, py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyString>> {
-        let mut methods = self
-            .methods
-            .lock_py_attached(py)
-            .unwrap_or_else(PoisonError::into_inner);
-        methods.get(py, head.method(), || text::latin1(py, head.method()))
-    }
-
-    fn add_fields(
+    /// A copy of the template with what the connection and the header fields say, most of which
+    /// was said before.
+    fn with_fields<'py>(
         &self,
-        py: Python<'_>,
-        head: &Head,
-        environ: &Bound<'_, PyDict>,
-    ) -> PyResult<Named> {
-        let mut named = Named::default();
+        py: Python<'py>,
+        template: &Template,
+        request: &Request,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let head = &*request.head;
         // Before the lock: the first use of an interned string lets the interpreter go.
-        let (content_type, content_length) =
-            (intern!(py, "CONTENT_TYPE"), intern!(py, "CONTENT_LENGTH"));
-        // Only strings are made and stored under this lock: no Python code runs, and the interpreter
-        // is kept. Whoever waits for it lets others have it.
-        let mut names = self
-            .names
+        let _ = (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT"));
+        // Only strings and dictionaries of them are made under this lock: no Python code runs, and
+        // the interpreter is kept. Whoever waits for it lets others have it.
+        let mut known = self
+            .known
             .lock_py_attached(py)
             .unwrap_or_else(PoisonError::into_inner);
-        for field in head.fields() {
-            let value = text::latin1(py, field.value)?;
-            match classify(field.name) {
-                Kind::ContentType => {
-                    environ.set_item(content_type, value)?;
-                    continue;
-                }
-                Kind::ContentLength => {
-                    environ.set_item(content_length, value)?;
-                    continue;
-                }
-                Kind::Host => named.host = Some(field.value.to_vec()),
-                Kind::ScriptName => named.script_name = Some(field.value.to_vec()),
-                Kind::Other => {}
+        let (names, recent) = &mut *known;
+        let connection = recent.connection(py, request.id, &request.peer)?;
+        if connection.repeats_names(head) {
+            if let Some(last) = connection.update(py, names, head)? {
+                return last.copy();
             }
-            let key = names.get(py, field.name, || names::environ_key(py, field.name))?;
-            // RFC 9110 5.3: a repeated field is one list, joined in order.
-            if let Some(present) = dict::insert_new(environ, &key, &value)? {
-                let joined = format!("{present},{value}");
-                environ.set_item(key, joined)?;
+            let environ = template.base.bind(py).copy()?;
+            if connection.fill(py, names, head, &environ)? {
+                // The third request of this form, and those that follow, are copied from it.
+                connection.keep(environ.copy()?);
             }
+            return Ok(environ);
         }
-        Ok(named)
+        connection.learn_names(head);
+        let environ = template.base.bind(py).copy()?;
+        connection.fill(py, names, head, &environ)?;
+        Ok(environ)
     }
 
-    fn add_path(
+    fn add_target(
         &self,
         py: Python<'_>,
         head: &Head,
-        header: Option<Vec<u8>>,
         environ: &Bound<'_, PyDict>,
     ) -> Result<(), Failure> {
-        let script = header.as_deref().unwrap_or(self.script_name.as_bytes());
+        let target = text::latin1(py, head.target())?;
+        if !head.query().is_empty() {
+            let query = text::latin1(py, head.query())?;
+            environ.set_item(intern!(py, "QUERY_STRING"), query)?;
+        }
+        let forwarded = field(head, b"script_name");
+        let script = forwarded.unwrap_or(self.script_name.as_bytes());
         let Some(rest) = head.path().strip_prefix(script) else {
             return Err(Failure::Misconfigured(format!(
                 "request path '{}' does not start with SCRIPT_NAME '{}'",
@@ -165,48 +175,25 @@ impl Builder {
                 script.escape_ascii(),
             )));
         };
-        environ.set_item(intern!(py, "PATH_INFO"), text::latin1(py, &unquote(rest))?)?;
-        environ.set_item(intern!(py, "SCRIPT_NAME"), text::latin1(py, script)?)?;
+        let path = unquote(rest);
+        let path_info = match *path == *head.target() {
+            true => target.clone(),
+            false => text::latin1(py, &path)?,
+        };
+        environ.set_item(intern!(py, "RAW_URI"), target)?;
+        environ.set_item(intern!(py, "PATH_INFO"), path_info)?;
+        if forwarded.is_some() {
+            environ.set_item(intern!(py, "SCRIPT_NAME"), text::latin1(py, script)?)?;
+        }
         Ok(())
     }
 }
 
-/// Fields that other keys depend on.
-#[derive(Default)]
-struct Named {
-    host: Option<Vec<u8>>,
-    script_name: Option<Vec<u8>>,
-}
-
-enum Kind {
-    ContentType,
-    ContentLength,
-    Host,
-    ScriptName,
-    Other,
-}
-
-fn classify(name: &[u8]) -> Kind {
-    match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host") => Kind::Host,
-        11 if name.eq_ignore_ascii_case(b"script_name") => Kind::ScriptName,
-        12 if name.eq_ignore_ascii_case(b"content-type") => Kind::ContentType,
-        14 if name.eq_ignore_ascii_case(b"content-length") => Kind::ContentLength,
-        _ => Kind::Other,
-    }
-}
-
-fn add_peer(py: Python<'_>, peer: &Peer, environ: &Bound<'_, PyDict>) -> PyResult<()> {
-    let address = match peer {
-        Peer::Tcp(SocketAddr::V4(address)) => address.ip().to_string(),
-        Peer::Tcp(SocketAddr::V6(address)) => address.ip().to_string(),
-        Peer::Unix(name) => String::from_utf8_lossy(name).into_owned(),
-    };
-    environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
-    if let Peer::Tcp(address) = peer {
-        environ.set_item(intern!(py, "REMOTE_PORT"), address.port().to_string())?;
-    }
-    Ok(())
+/// The last field of this name.
+fn field<'a>(head: &'a Head, name: &[u8]) -> Option<&'a [u8]> {
+    let named =
+        |field: &Field<'a>| field.name.len() == name.len() && field.name.eq_ignore_ascii_case(name);
+    head.fields().filter(named).last().map(|field| field.value)
 }
 
 /// What a proxy said by the PROXY protocol; REMOTE_ADDR and REMOTE_PORT become the client's, where

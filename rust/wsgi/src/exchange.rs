@@ -1,13 +1,12 @@
-//! One request's answer: `start_response`, `write` and the rules of PEP 3333 between them.
+//! One request's answer: how far it has got, and what may still be done to it (PEP 3333).
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meinheld_protocol::Version;
 use meinheld_protocol::encode::{self, BodyEncoder, Encoded, RequestTraits, ResponseHead};
-use meinheld_reactor::{ConnId, Detached, Progress};
-use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyOSError};
-use pyo3::intern;
+use meinheld_reactor::{ConnId, Detached, Progress, Reactor, Request};
+use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
@@ -15,12 +14,13 @@ use crate::failure::Failure;
 use crate::ffi::bytes::PinnedBytes;
 use crate::ffi::text;
 use crate::gateway::Gateway;
-use crate::given::{add_field, bytes_block, hint_octets, native, refused};
+use crate::given::{add_field, refused};
 use crate::options::SERVER;
+use crate::outgoing;
 
 /// Set, with the reactor locked, when a request is over: none of its threads begins to wait for its
 /// client any more.
-pub(crate) type Over = Arc<AtomicBool>;
+pub(crate) type Over = AtomicBool;
 
 /// How far an answer has got. What a state needs, it owns.
 enum Answer {
@@ -46,19 +46,23 @@ struct Sending {
 }
 
 /// How a block goes out: what precedes it, how many of its octets, what follows.
-pub(crate) struct Frame {
-    pub(crate) lead: Vec<u8>,
+pub(crate) struct Frame<'a> {
+    /// Storage of the exchange's, to be given back.
+    pub(crate) lead: &'a mut Vec<u8>,
     pub(crate) length: usize,
     pub(crate) tail: &'static [u8],
+    /// Whether this is the whole of an answer.
+    pub(crate) whole: bool,
+    /// Whether another answer may follow.
+    pub(crate) persistent: bool,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// All of it in one buffer, for a block that is cheaper to copy than to send apart.
-    pub(crate) fn merge(self, block: &[u8]) -> Vec<u8> {
-        let mut whole = self.lead;
-        whole.extend_from_slice(block);
-        whole.extend_from_slice(self.tail);
-        whole
+    pub(crate) fn merge(self, block: &[u8]) -> &'a [u8] {
+        self.lead.extend_from_slice(&block[..self.length]);
+        self.lead.extend_from_slice(self.tail);
+        self.lead
     }
 }
 
@@ -76,117 +80,161 @@ pub(crate) enum End {
     Short(u64),
 }
 
-/// The object whose methods are `start_response`, `write` and `wsgi.early_hints`.
-#[pyclass(frozen, module = "meinheld_worker._core")]
-pub struct Exchange {
-    gateway: Arc<Gateway>,
-    pub(crate) id: ConnId,
+/// Octets of storage that are kept for the next request.
+const STORAGE: usize = 16 * 1024;
+
+/// What of an exchange changes.
+struct State {
+    id: ConnId,
     request: RequestTraits,
-    answer: Mutex<Answer>,
-    summary: Mutex<Option<Summary>>,
+    answer: Answer,
+    summary: Option<Summary>,
+    /// For heads and small blocks, used again by the next request.
+    storage: Vec<u8>,
+}
+
+/// One answer, shared by the objects that the application has of it.
+pub(crate) struct Exchange {
+    pub(crate) gateway: Arc<Gateway>,
+    state: Mutex<State>,
     over: Over,
 }
 
 impl Exchange {
-    pub(crate) fn new(
-        gateway: Arc<Gateway>,
-        id: ConnId,
-        request: RequestTraits,
-        over: Over,
-    ) -> Self {
-        let (answer, summary) = (Mutex::new(Answer::Awaited), Mutex::new(None));
+    /// An exchange without a request.
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
+        let state = State {
+            id: ConnId::NOBODY,
+            request: RequestTraits::default(),
+            answer: Answer::Over,
+            summary: None,
+            storage: Vec::new(),
+        };
         Self {
             gateway,
-            id,
-            request,
-            answer,
-            summary,
-            over,
+            state: Mutex::new(state),
+            over: Over::default(),
         }
     }
 
+    /// Begins the answer to `request`, which nobody has seen yet.
+    pub(crate) fn renew(&self, request: &Request) {
+        let mut state = self.state();
+        state.id = request.id;
+        state.request = RequestTraits::from(&*request.head);
+        state.answer = Answer::Awaited;
+        self.over.store(false, SeqCst);
+    }
+
     /// Locked for a change of state only, never while Python code may run.
-    fn answer(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that is answered.
+    pub(crate) fn id(&self) -> ConnId {
+        self.state().id
+    }
+
+    /// Whether the request is over.
+    pub(crate) fn over(&self) -> &Over {
+        &self.over
     }
 
     pub(crate) fn head_has_left(&self) -> bool {
-        matches!(*self.answer(), Answer::Sending(_))
-    }
-
-    /// Whether no head can be given any more: one has left, or the request is over.
-    fn is_past_the_head(&self) -> bool {
-        matches!(*self.answer(), Answer::Sending(_) | Answer::Over)
+        matches!(self.state().answer, Answer::Sending(_))
     }
 
     pub(crate) fn is_taken_over(&self) -> bool {
-        matches!(*self.answer(), Answer::TakenOver)
+        matches!(self.state().answer, Answer::TakenOver)
     }
 
     /// The application takes the socket over, if the connection is still this request's.
     pub(crate) fn take_over(&self) -> Option<Detached> {
-        let mut answer = self.answer();
-        if matches!(*answer, Answer::Over) {
+        let mut state = self.state();
+        if matches!(state.answer, Answer::Over) {
             return None;
         }
-        *answer = Answer::TakenOver;
+        state.answer = Answer::TakenOver;
         // Still locked: the connection must not become another request's meanwhile.
-        self.gateway.reactor().detach(self.id)
+        self.gateway.reactor().detach(state.id)
     }
 
     /// Sends an answer of our own in place of the application's, of which nothing can follow any
     /// more; `false` where it is too late for that.
-    pub(crate) fn replace(&self, whole: Vec<u8>) -> bool {
-        let mut answer = self.answer();
-        if !matches!(*answer, Answer::Awaited | Answer::Begun(_)) {
+    pub(crate) fn replace(&self, whole: &[u8]) -> bool {
+        let mut state = self.state();
+        if !matches!(state.answer, Answer::Awaited | Answer::Begun(_)) {
             return false;
         }
-        *answer = Answer::Over;
-        self.gateway.begin_answer(self.id);
-        self.gateway.send_octets(self.id, whole);
+        state.answer = Answer::Over;
+        let mut reactor = self.gateway.reactor();
+        reactor.begin_answer(state.id);
+        reactor.write(state.id, &[whole]);
         true
     }
 
-    /// The request is over: what the application still holds of it does nothing any more.
-    pub(crate) fn over(&self) {
-        *self.answer() = Answer::Over;
+    /// The request is over: what the application still holds of it does nothing any more. Says
+    /// whether it has taken the socket over.
+    pub(crate) fn end_for_good(&self) -> bool {
+        let mut state = self.state();
+        let ended = std::mem::replace(&mut state.answer, Answer::Over);
+        if state.storage.capacity() > STORAGE {
+            state.storage = Vec::new();
+        }
+        let summary = state.summary.take();
+        // Freeing it may run Python code.
+        drop(state);
+        drop(summary);
+        matches!(ended, Answer::TakenOver)
     }
 
     /// Whether the request is over: the connection may be serving another one.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(*self.answer(), Answer::Over)
-    }
-
-    pub(crate) fn summary(&self) -> Option<Summary> {
-        self.replace_summary(None)
+        matches!(self.state().answer, Answer::Over)
     }
 
     /// Octets of the body that were sent.
     pub(crate) fn sent(&self) -> u64 {
-        match &*self.answer() {
+        match &self.state().answer {
             Answer::Sending(sending) => sending.sent,
             _ => 0,
         }
     }
 
-    /// Checks and encodes what the application gave of a head.
-    fn encode(
+    /// Whether `start_response` may be called: for the first time or, with an error at hand, as
+    /// long as no head has left. Gives what a head is begun with.
+    pub(crate) fn may_begin(&self, with_error: bool) -> Result<Blank, Refusal> {
+        let mut state = self.state();
+        match (&state.answer, with_error) {
+            (Answer::Sending(_) | Answer::Over, true) => Err(Refusal::TooLate),
+            (_, true) | (Answer::Awaited | Answer::TakenOver, false) => Ok(Blank {
+                storage: std::mem::take(&mut state.storage),
+                request: state.request,
+            }),
+            (_, false) => Err(Refusal::Twice),
+        }
+    }
+
+    /// Takes what `start_response` was given.
+    pub(crate) fn begin(
         &self,
+        blank: Blank,
         status: &Bound<'_, PyString>,
         headers: &Bound<'_, PyList>,
-    ) -> PyResult<ResponseHead> {
-        let date = self.gateway.reactor().date();
-        let status = text::octets(status)?;
-        let out = Vec::with_capacity(512);
+    ) -> PyResult<()> {
+        let status_octets = text::octets(status)?;
+        let Blank { storage, request } = blank;
         let mut head =
-            ResponseHead::start(out, self.request, &status, SERVER, &date).map_err(refused)?;
+            ResponseHead::start(storage, request, status_octets, SERVER).map_err(refused)?;
         for field in headers {
             add_field(&mut head, &field)?;
         }
-        Ok(head)
+        self.summarise(status, headers);
+        self.put(head)
     }
 
-    fn summarise(&self, status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<()> {
+    fn summarise(&self, status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) {
         if self.gateway.face.wants_records() {
             // A copy: the application may go on changing its list.
             let headers = headers.get_slice(0, headers.len()).unbind();
@@ -195,23 +243,22 @@ impl Exchange {
                 headers,
             };
             // The one before goes when nothing is locked: freeing it may run Python code.
-            let before = self.replace_summary(Some(summary));
+            let before = self.state().summary.replace(summary);
             drop(before);
         }
-        Ok(())
     }
 
-    fn replace_summary(&self, summary: Option<Summary>) -> Option<Summary> {
-        let mut place = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *place, summary)
+    /// What was given last; afterwards nothing.
+    pub(crate) fn take_summary(&self) -> Option<Summary> {
+        self.state().summary.take()
     }
 
     /// Puts a head in the place of none, or of one that has not left. While it was being encoded
     /// Python code ran, and another thread may have brought the answer further.
-    fn begin(&self, head: ResponseHead) -> PyResult<()> {
-        let mut answer = self.answer();
-        match &*answer {
-            Answer::Awaited | Answer::Begun(_) => *answer = Answer::Begun(head),
+    fn put(&self, head: ResponseHead) -> PyResult<()> {
+        let mut state = self.state();
+        match &state.answer {
+            Answer::Awaited | Answer::Begun(_) => state.answer = Answer::Begun(head),
             Answer::TakenOver => {}
             Answer::Sending(_) | Answer::Over => {
                 return Err(PyAssertionError::new_err(
@@ -230,14 +277,23 @@ impl Exchange {
         &self,
         octets: usize,
         last: bool,
-        give: impl FnOnce(Frame) -> T,
+        give: impl FnOnce(&mut Reactor, ConnId, Frame<'_>) -> T,
     ) -> Result<T, Failure> {
-        let mut answer = self.answer();
-        let (mut lead, mut sending) = self.open(&mut answer)?;
-        let (length, tail) = sending.body.frame(&mut lead, octets, last);
+        let mut state = self.state();
+        let state = &mut *state;
+        let mut reactor = self.gateway.reactor();
+        let (first, mut sending) = self.open(state, &mut reactor)?;
+        let (length, tail) = sending.body.frame(&mut state.storage, octets, last);
         sending.sent += length as u64;
-        *answer = Answer::Sending(sending);
-        Ok(give(Frame { lead, length, tail }))
+        state.answer = Answer::Sending(sending);
+        let frame = Frame {
+            lead: &mut state.storage,
+            length,
+            tail,
+            whole: first && last && sending.body.end() == Ok(b""),
+            persistent: sending.persistent,
+        };
+        Ok(give(&mut reactor, state.id, frame))
     }
 
     /// Sends a block; an empty one is nothing (PEP 3333: headers wait for the first octets).
@@ -247,11 +303,19 @@ impl Exchange {
             return Ok(());
         }
         let pinned = PinnedBytes::worthwhile(block);
+        let way = &self.gateway.way;
+        let ends_at_once = way.is_inline() && !self.gateway.face.wants_records();
         let send = || {
-            let give = |frame| self.gateway.send_block(self.id, frame, octets, pinned);
-            self.framed(octets.len(), last, give)
+            self.framed(octets.len(), last, |reactor, id, frame| match pinned {
+                Some(pinned) => outgoing::send_pinned(reactor, id, frame, pinned),
+                None if frame.whole && ends_at_once => {
+                    let persistent = frame.persistent;
+                    reactor.write_whole(id, frame.merge(octets), persistent)
+                }
+                None => reactor.write(id, &[frame.merge(octets)]),
+            })
         };
-        let progress = if self.gateway.way.releases(octets.len()) {
+        let progress = if way.releases(octets.len()) {
             block.py().detach(send)?
         } else {
             send()?
@@ -269,13 +333,19 @@ impl Exchange {
             return Ok(());
         }
         let pinned = PinnedBytes::worthwhile(block);
-        let give = |frame| self.gateway.queue_block(self.id, frame, octets, pinned);
-        self.framed(octets.len(), false, give)
+        self.framed(octets.len(), false, |reactor, id, frame| {
+            outgoing::queue(reactor, id, frame, octets, pinned);
+        })
     }
 
-    fn open(&self, answer: &mut Answer) -> Result<(Vec<u8>, Sending), Failure> {
-        match answer {
-            Answer::Sending(sending) => Ok((Vec::new(), *sending)),
+    /// Opens the answer for octets of its body: storage for what precedes them, with the head in it
+    /// where this is the first time, which is said.
+    fn open(&self, state: &mut State, reactor: &mut Reactor) -> Result<(bool, Sending), Failure> {
+        match &mut state.answer {
+            Answer::Sending(sending) => {
+                state.storage.clear();
+                Ok((false, *sending))
+            }
             Answer::TakenOver => Err(Failure::TakenOver),
             Answer::Over => Err(Failure::Gone),
             Answer::Awaited => Err(Failure::Raised(PyAssertionError::new_err(
@@ -285,19 +355,19 @@ impl Exchange {
                 let Answer::Begun(begun) = std::mem::replace(begun, Answer::Awaited) else {
                     return Err(Failure::TakenOver);
                 };
+                let may_stay = reactor.begin_answer(state.id) && self.gateway.may_keep_alive();
                 let Encoded {
                     head,
                     body,
                     persistent,
-                } = begun.finish(self.gateway.begin_answer(self.id));
-                Ok((
-                    head,
-                    Sending {
-                        body,
-                        persistent,
-                        sent: 0,
-                    },
-                ))
+                } = begun.finish(&reactor.date(), may_stay);
+                state.storage = head;
+                let sending = Sending {
+                    body,
+                    persistent,
+                    sent: 0,
+                };
+                Ok((true, sending))
             }
         }
     }
@@ -305,16 +375,17 @@ impl Exchange {
     /// Waits until so little of this answer is on its way that the application may give more.
     pub(crate) fn wait_for_room(&self, py: Python<'_>) -> Result<(), Failure> {
         let Gateway { way, .. } = &*self.gateway;
+        let id = self.id();
         loop {
-            way.before_next_block(&self.gateway, py, self.id)?;
+            way.before_next_block(&self.gateway, py, id)?;
             let progress = {
                 let mut reactor = self.gateway.reactor();
                 if self.over.load(SeqCst) {
                     return Err(Failure::Gone);
                 }
-                let progress = reactor.want_room(self.id, way.ahead());
+                let progress = reactor.want_room(id, way.ahead());
                 if progress == Progress::Pending {
-                    way.expect(self.id);
+                    way.expect(id);
                 }
                 progress
             };
@@ -328,114 +399,71 @@ impl Exchange {
 
     /// Ends the answer: sends what is owed, and says what becomes of the connection.
     pub(crate) fn end(&self) -> Result<End, Failure> {
-        let mut answer = self.answer();
-        if matches!(*answer, Answer::Awaited) {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Answer::Sending(sending) = &mut state.answer
+            && let Ok(b"") = sending.body.end()
+        {
+            // Nothing may follow: not even what close() still writes.
+            sending.body = BodyEncoder::Omitted;
+            return Ok(End::Complete(sending.persistent));
+        }
+        if matches!(state.answer, Answer::Awaited) {
             return Err(Failure::Raised(PyAssertionError::new_err(
                 "the application returned without having called start_response()",
             )));
         }
-        let (mut lead, mut sending) = self.open(&mut answer)?;
+        let mut reactor = self.gateway.reactor();
+        let (_, mut sending) = self.open(state, &mut reactor)?;
         let end = match sending.body.end() {
             Ok(last) => {
-                lead.extend_from_slice(last);
+                state.storage.extend_from_slice(last);
                 End::Complete(sending.persistent)
             }
             Err(short) => End::Short(short.missing),
         };
-        // Nothing may follow: not even what close() still writes.
         sending.body = BodyEncoder::Omitted;
-        *answer = Answer::Sending(sending);
-        if !lead.is_empty() && self.gateway.send_octets(self.id, lead) == Progress::Gone {
-            return Err(Failure::Gone);
-        }
-        Ok(end)
-    }
-}
-
-#[pymethods]
-impl Exchange {
-    /// `start_response(status, headers, exc_info=None)` of PEP 3333; returns `write`.
-    #[pyo3(signature = (status, headers, exc_info=None, /))]
-    fn start_response<'py>(
-        slf: &Bound<'py, Self>,
-        status: &Bound<'py, PyAny>,
-        headers: &Bound<'py, PyAny>,
-        exc_info: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let this = slf.get();
-        this.gateway.end_forked_child(py, None)?;
-        match exc_info.filter(|given| !given.is_none()) {
-            Some(exc_info) if this.is_past_the_head() => {
-                let error = PyErr::from_value(exc_info.get_item(1)?);
-                let traceback = exc_info.get_item(2)?;
-                error.set_traceback(py, traceback.cast_into().ok());
-                return Err(error);
-            }
-            Some(_) => {}
-            None if !matches!(*this.answer(), Answer::Awaited | Answer::TakenOver) => {
-                return Err(PyAssertionError::new_err(
-                    "start_response() was called a second time, without exc_info",
-                ));
-            }
-            None => {}
-        }
-        let status = native(status, "the status")?;
-        let headers = match headers.cast::<PyList>() {
-            Ok(list) => list.clone(),
-            // Any other iterable is taken too, as gunicorn takes it.
-            Err(_) => PyList::new(py, headers.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+        state.answer = Answer::Sending(sending);
+        let progress = match &state.storage[..] {
+            [] => Progress::Accepted,
+            octets => reactor.write(state.id, &[octets]),
         };
-        let headers = &headers;
-        let encoded = this.encode(status, headers)?;
-        this.summarise(status, headers)?;
-        this.begin(encoded)?;
-        slf.getattr(intern!(py, "write"))
+        match progress {
+            Progress::Gone => Err(Failure::Gone),
+            Progress::Accepted | Progress::Pending => Ok(end),
+        }
     }
 
-    /// `write(block)` of PEP 3333: returns once the kernel has accepted all of it, or, with
-    /// `threads`, all but 256 KiB.
-    ///
-    /// Raises `ConnectionResetError` when the client is gone.
-    #[pyo3(signature = (block, /))]
-    fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.gateway.end_forked_child(py, None)?;
-        let block = bytes_block(block)?;
-        let sent = self
-            .send(&block, false)
-            .and_then(|()| self.wait_for_room(py));
-        sent.map_err(|failure| match failure {
-            Failure::Raised(error) => error,
-            Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
-            Failure::TakenOver => {
-                PyConnectionResetError::new_err("the application has taken the socket over")
-            }
-            Failure::Misconfigured(reason) => PyOSError::new_err(reason),
-        })
-    }
-
-    /// `wsgi.early_hints(headers)`: a 103 response (RFC 8297), where the client may get one.
-    #[pyo3(signature = (headers, /))]
-    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.gateway.end_forked_child(headers.py(), None)?;
-        let owed = matches!(*self.answer(), Answer::Awaited | Answer::Begun(_));
-        if !owed || self.request.version < Version::HTTP_11 {
-            return Ok(());
-        }
-        let mut fields = Vec::new();
-        for field in headers.try_iter()? {
-            let (name, value) = field?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-            fields.push((hint_octets(&name)?, hint_octets(&value)?));
-        }
-        let pairs = fields
-            .iter()
-            .map(|(name, value)| (name.as_slice(), value.as_slice()));
+    /// Sends a 103 response (RFC 8297), where the client may get one.
+    pub(crate) fn hint(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
+        let pairs = fields.iter().map(|(name, value)| (&name[..], &value[..]));
         let hints = encode::early_hints(pairs).map_err(refused)?;
         // Locked, for the reason of `framed`.
-        let answer = self.answer();
-        if matches!(*answer, Answer::Awaited | Answer::Begun(_)) {
-            self.gateway.send_octets(self.id, hints);
+        let state = self.state();
+        if matches!(state.answer, Answer::Awaited | Answer::Begun(_)) {
+            self.gateway.reactor().write(state.id, &[&hints]);
         }
         Ok(())
     }
+
+    /// Whether hints can come before the answer, and its client understands them.
+    pub(crate) fn takes_hints(&self) -> bool {
+        let state = self.state();
+        matches!(state.answer, Answer::Awaited | Answer::Begun(_))
+            && state.request.version >= Version::HTTP_11
+    }
+}
+
+/// What a head is begun with.
+pub(crate) struct Blank {
+    storage: Vec<u8>,
+    request: RequestTraits,
+}
+
+/// Why `start_response` is not listened to.
+pub(crate) enum Refusal {
+    /// Another head has left, or the request is over.
+    TooLate,
+    /// It was called before, and nothing has gone wrong since.
+    Twice,
 }

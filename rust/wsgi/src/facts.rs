@@ -9,13 +9,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::ffi::text;
+use crate::input::Input;
 
 /// Arguments of `Face.record`: method, uri, path, query, version, headers, scheme, peer, body,
 /// proxy.
 pub(crate) fn of_request<'py>(
     py: Python<'py>,
     request: &Request,
-    input: &Bound<'py, PyAny>,
+    input: &Bound<'py, Input>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let head: &Head = &request.head;
     let version = (head.version().major(), head.version().minor());

@@ -1,20 +1,16 @@
 //! What all objects of one worker share: the reactor, the face, and how octets get out.
 
-use std::fs::File;
-use std::io::IoSlice;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meinheld_reactor::{
-    ConnId, ForeignId, InFlight, Lifecycle, Progress, Reactor, Segment, forked_child,
+    ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, forked_child,
 };
 use pyo3::prelude::*;
 
-use crate::exchange::Frame;
 use crate::face::Face;
 use crate::failure::Failure;
-use crate::ffi::bytes::PinnedBytes;
 use crate::options::Options;
 use crate::way::Way;
 
@@ -23,6 +19,27 @@ const BEAT: Duration = Duration::from_millis(750);
 /// What of `graceful_timeout` is left to a worker for leaving when its drain has taken too long: the
 /// arbiter kills it at the end. A short one keeps three quarters for the drain.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Events that are handled before the sockets are looked at again, if that takes no time.
+const AT_ONCE: usize = 64;
+
+/// What one turn handles: the events that were there when it began. What they bring about, the next
+/// requests of clients that pipeline, comes first only as long as that takes no time.
+#[derive(Default)]
+pub(crate) struct Share {
+    /// How many were there, and when that was.
+    began: Option<(usize, Duration)>,
+    handled: usize,
+}
+
+impl Share {
+    fn allows(&mut self, pending: usize, now: Duration) -> bool {
+        let (pending, began) = *self.began.get_or_insert((pending, now));
+        let allowed = self.handled < pending || (self.handled < AT_ONCE && now == began);
+        self.handled += usize::from(allowed);
+        allowed
+    }
+}
 
 /// Shared by the loop and by everything it hands to the application.
 pub(crate) struct Gateway {
@@ -34,7 +51,8 @@ pub(crate) struct Gateway {
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
     pub(crate) keep_alive: bool,
     signals: ForeignId,
-    last_beat: Mutex<Option<Instant>>,
+    /// When the next beat is due, in milliseconds of the reactor's.
+    beat_due: AtomicU64,
     /// The worker was told to leave, and the loop has not looked yet.
     leaving: AtomicBool,
     /// How long a drain may take.
@@ -54,7 +72,7 @@ impl Gateway {
             keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
             signals,
             // The first beat is due at once: until then the arbiter cannot tell a hung worker.
-            last_beat: Mutex::new(None),
+            beat_due: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
             grace: options.graceful_timeout - FAREWELL.min(options.graceful_timeout / 4),
             grace_ends: OnceLock::new(),
@@ -77,10 +95,9 @@ impl Gateway {
         }
     }
 
-    /// The head of an answer leaves; says whether its connection may stay.
-    pub(crate) fn begin_answer(&self, id: ConnId) -> bool {
-        let may_stay = self.reactor().begin_answer(id);
-        may_stay && self.keep_alive && !self.leaving.load(Ordering::Relaxed)
+    /// Whether connections may serve another request, as far as the worker goes.
+    pub(crate) fn may_keep_alive(&self) -> bool {
+        self.keep_alive && !self.leaving.load(Ordering::Relaxed)
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop
@@ -116,8 +133,33 @@ impl Gateway {
     pub(crate) fn tend(&self, py: Python<'_>) -> PyResult<()> {
         self.end_forked_child(py, None)?;
         py.check_signals()?;
-        let signalled = self.reactor().take_foreign(self.signals);
-        if signalled || self.until_beat().is_zero() {
+        let (signalled, now) = {
+            let mut reactor = self.reactor();
+            (reactor.take_foreign(self.signals), reactor.uptime())
+        };
+        self.attend(py, signalled, now)
+    }
+
+    /// Tends, and gives the next event of this turn's share.
+    pub(crate) fn next(&self, py: Python<'_>, share: &mut Share) -> PyResult<Option<Event>> {
+        self.end_forked_child(py, None)?;
+        py.check_signals()?;
+        let (signalled, now, event) = {
+            let mut reactor = self.reactor();
+            let (signalled, now) = (reactor.take_foreign(self.signals), reactor.uptime());
+            let event = if share.allows(reactor.pending(), now) {
+                reactor.poll()
+            } else {
+                None
+            };
+            (signalled, now, event)
+        };
+        self.attend(py, signalled, now)?;
+        Ok(event)
+    }
+
+    fn attend(&self, py: Python<'_>, signalled: bool, now: Duration) -> PyResult<()> {
+        if signalled || self.until_beat(now).is_zero() {
             self.beat(py)?;
         }
         if self.leaving.load(Ordering::Relaxed) {
@@ -129,7 +171,8 @@ impl Gateway {
 
     /// The longest wait that puts neither the next beat nor the end off.
     pub(crate) fn patience(&self) -> Duration {
-        self.until_beat().min(self.grace_left())
+        let now = self.reactor().uptime();
+        self.until_beat(now).min(self.grace_left())
     }
 
     /// Whether the loop has nothing more to do, or no more time.
@@ -156,19 +199,15 @@ impl Gateway {
         self.grace_left().is_zero()
     }
 
-    fn until_beat(&self) -> Duration {
-        let last = *self
-            .last_beat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        last.map_or(Duration::ZERO, |last| BEAT.saturating_sub(last.elapsed()))
+    fn until_beat(&self, now: Duration) -> Duration {
+        let due = Duration::from_millis(self.beat_due.load(Ordering::Relaxed));
+        due.saturating_sub(now)
     }
 
     pub(crate) fn beat(&self, py: Python<'_>) -> PyResult<()> {
-        *self
-            .last_beat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let due = self.reactor().uptime() + BEAT;
+        let due = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
+        self.beat_due.store(due, Ordering::Relaxed);
         if !self.face.beat(py)? {
             self.leave();
         }
@@ -189,72 +228,6 @@ impl Gateway {
         self.face.draining(py)
     }
 
-    /// Sends a framed block; queues what the kernel does not take, without a copy where it is
-    /// pinned.
-    pub(crate) fn send_block(
-        &self,
-        id: ConnId,
-        frame: Frame,
-        octets: &[u8],
-        pinned: Option<PinnedBytes>,
-    ) -> Progress {
-        let octets = &octets[..frame.length];
-        let Some(mut pinned) = pinned else {
-            return self.send_octets(id, frame.merge(octets));
-        };
-        let Frame { lead, length, tail } = frame;
-        let mut reactor = self.reactor();
-        let slices = [
-            IoSlice::new(&lead),
-            IoSlice::new(octets),
-            IoSlice::new(tail),
-        ];
-        let Some(taken) = reactor.try_write(id, &slices) else {
-            return Progress::Gone;
-        };
-        let (of_lead, rest) = (taken.min(lead.len()), taken.saturating_sub(lead.len()));
-        let (of_block, of_tail) = (rest.min(length), rest.saturating_sub(length));
-        pinned.truncate(length);
-        reactor.queue_segment(id, Segment::Bytes(lead[of_lead..].to_vec()));
-        reactor.queue_segment(id, Segment::Shared(Box::new(pinned), of_block));
-        reactor.queue_segment(id, Segment::Bytes(tail[of_tail..].to_vec()));
-        reactor.flush(id)
-    }
-
-    /// Queues a framed block behind others; [`flush`](Self::flush) sends them together.
-    pub(crate) fn queue_block(
-        &self,
-        id: ConnId,
-        frame: Frame,
-        octets: &[u8],
-        pinned: Option<PinnedBytes>,
-    ) {
-        let mut reactor = self.reactor();
-        let Some(mut pinned) = pinned else {
-            let octets = &octets[..frame.length];
-            reactor.queue_segment(id, Segment::Bytes(frame.merge(octets)));
-            return;
-        };
-        pinned.truncate(frame.length);
-        reactor.queue_segment(id, Segment::Bytes(frame.lead));
-        reactor.queue_segment(id, Segment::Shared(Box::new(pinned), 0));
-        reactor.queue_segment(id, Segment::Bytes(frame.tail.to_vec()));
-    }
-
-    /// Queues a part of a file behind what frames it.
-    pub(crate) fn queue_file(&self, id: ConnId, frame: Frame, file: File, offset: u64) {
-        let mut reactor = self.reactor();
-        let remaining = frame.length as u64;
-        reactor.queue_segment(id, Segment::Bytes(frame.lead));
-        let part = Segment::File {
-            file,
-            offset,
-            remaining,
-        };
-        reactor.queue_segment(id, part);
-        reactor.queue_segment(id, Segment::Bytes(frame.tail.to_vec()));
-    }
-
     /// Sends what is queued, as far as the kernel takes it; the rest goes out meanwhile.
     pub(crate) fn flush(&self, py: Python<'_>, id: ConnId) -> Result<(), Failure> {
         let flush = || self.reactor().flush(id);
@@ -267,25 +240,5 @@ impl Gateway {
             Progress::Gone => Err(Failure::Gone),
             Progress::Accepted | Progress::Pending => Ok(()),
         }
-    }
-
-    /// Sends octets of our own.
-    pub(crate) fn send_octets(&self, id: ConnId, mut octets: Vec<u8>) -> Progress {
-        let mut reactor = self.reactor();
-        if octets.is_empty() {
-            return match reactor.is_connected(id) {
-                true => Progress::Accepted,
-                false => Progress::Gone,
-            };
-        }
-        let Some(taken) = reactor.try_write(id, &[IoSlice::new(&octets)]) else {
-            return Progress::Gone;
-        };
-        if taken == octets.len() {
-            return Progress::Accepted;
-        }
-        octets.drain(..taken);
-        reactor.queue_segment(id, Segment::Bytes(octets));
-        reactor.flush(id)
     }
 }

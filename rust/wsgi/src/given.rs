@@ -25,7 +25,7 @@ pub(crate) fn add_field(head: &mut ResponseHead, field: &Bound<'_, PyAny>) -> Py
     }
     let name = native(&name, "a header name")?;
     let value = native(&value, "a header value")?;
-    head.field(&text::octets(name)?, &text::octets(value)?)
+    head.field(text::octets(name)?, text::octets(value)?)
         .map_err(refused)
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn hint_octets(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(bytes.as_bytes().to_vec());
     }
-    Ok(text::octets(native(value, "an early hint")?)?.into_owned())
+    Ok(text::octets(native(value, "an early hint")?)?.to_vec())
 }
 
 /// A block of a body, which PEP 3333 wants to be bytes. Of a subclass a copy is made: freeing one

@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use meinheld_reactor::{Body, ConnId};
+use meinheld_reactor::Body;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyList};
 
 use crate::arriving::Arriving;
-use crate::exchange::Over;
-use crate::gateway::Gateway;
+use crate::exchange::Exchange;
 
 /// Octets read from a spooled body at once, in search of a line's end.
 const BLOCK: usize = 64 * 1024;
@@ -36,6 +39,11 @@ enum Source {
 }
 
 impl Source {
+    const EMPTY: Self = Self::Memory {
+        octets: Vec::new(),
+        at: 0,
+    };
+
     /// What lies ahead, some of it at least, unless the end is reached.
     fn ahead(&mut self) -> std::io::Result<&[u8]> {
         match self {
@@ -122,18 +130,36 @@ impl Source {
 /// (`wsgi.input_terminated`).
 #[pyclass(frozen, module = "meinheld_worker._core")]
 pub struct Input {
-    gateway: Arc<Gateway>,
+    exchange: Arc<Exchange>,
     source: Mutex<Source>,
     /// Whether a read can take long, so that the interpreter is released meanwhile.
-    waits: bool,
+    waits: AtomicBool,
+    /// Whether there has been anything to be read.
+    had_body: AtomicBool,
 }
 
 impl Input {
-    pub(crate) fn new(gateway: &Arc<Gateway>, id: ConnId, body: Body, over: Over) -> Self {
-        let memory = |octets| Source::Memory { octets, at: 0 };
+    /// The input of a request without a body.
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self {
+            exchange,
+            source: Mutex::new(Source::EMPTY),
+            waits: AtomicBool::new(false),
+            had_body: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the body of the next request, of which nobody has seen anything yet.
+    pub(crate) fn renew(&self, body: Body) {
+        let has_body = !matches!(body, Body::Empty);
+        // Most requests have none, and nor had the one before.
+        if !self.had_body.load(Relaxed) && !has_body {
+            return;
+        }
+        self.had_body.store(has_body, Relaxed);
         let source = match body {
-            Body::Empty => memory(Vec::new()),
-            Body::Memory(octets) => memory(octets),
+            Body::Empty => Source::EMPTY,
+            Body::Memory(octets) => Source::Memory { octets, at: 0 },
             Body::File { file, length } => Source::File {
                 file,
                 length,
@@ -142,18 +168,21 @@ impl Input {
                 block_at: 0,
             },
             Body::Arriving => {
-                let whole = gateway.reactor().take_whole_body(id);
+                let id = self.exchange.id();
+                let whole = self.exchange.gateway.reactor().take_whole_body(id);
                 whole.map_or_else(
-                    || Source::Arriving(Arriving::new(gateway.clone(), id, over)),
-                    memory,
+                    || Source::Arriving(Arriving::new(Arc::clone(&self.exchange))),
+                    |octets| Source::Memory { octets, at: 0 },
                 )
             }
         };
-        Self {
-            gateway: gateway.clone(),
-            waits: !matches!(source, Source::Memory { .. }),
-            source: Mutex::new(source),
-        }
+        let waits = !matches!(source, Source::Memory { .. });
+        self.waits.store(waits, SeqCst);
+        *self.source() = source;
+    }
+
+    fn waits(&self) -> bool {
+        self.waits.load(SeqCst)
     }
 
     /// Never held attached where a read can wait: whoever holds it may need the interpreter.
@@ -166,8 +195,8 @@ impl Input {
         py: Python<'py>,
         take: impl FnOnce(&mut Source) -> std::io::Result<Vec<u8>> + Send,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        self.gateway.end_forked_child(py, None)?;
-        let taken = if self.waits {
+        self.exchange.gateway.end_forked_child(py, None)?;
+        let taken = if self.waits() {
             py.detach(|| take(&mut self.source()))
         } else {
             take(&mut self.source())
@@ -204,7 +233,7 @@ impl Input {
         size: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let size = octets(size)?;
-        if !self.waits
+        if !self.waits()
             && let Source::Memory { octets, at } = &mut *self.source()
         {
             // The common case goes into the `bytes` object without a copy between.

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 mod arriving;
 mod body;
+mod callables;
 mod environ;
 mod exchange;
 mod face;
@@ -20,8 +21,11 @@ mod gateway;
 mod given;
 mod input;
 mod names;
+mod objects;
 mod options;
+mod outgoing;
 mod pool;
+mod recent;
 mod serve;
 mod socket;
 mod way;
@@ -31,7 +35,9 @@ mod worker;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::exchange::Exchange;
+    use crate::callables::Answer;
+    #[pymodule_export]
+    use crate::callables::Write;
     #[pymodule_export]
     use crate::input::Input;
     #[pymodule_export]

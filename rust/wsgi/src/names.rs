@@ -1,4 +1,4 @@
-//! Strings that come again: made once, and bounded, whatever clients send.
+//! The keys that header fields have in `environ`: each is made once.
 
 use std::collections::HashMap;
 
@@ -14,36 +14,38 @@ const KEPT: usize = 1024;
 /// Longer names are made anew each time.
 const LONGEST: usize = 64;
 
-/// `str` objects by the octets they were made from.
+/// Keys by the octets in which names are sent.
 #[derive(Default)]
 pub(crate) struct Names {
-    known: HashMap<Box<[u8]>, Py<PyString>, RandomState>,
+    keys: HashMap<Box<[u8]>, Py<PyString>, RandomState>,
 }
 
 impl Names {
-    /// The `str` for `octets`, through `make` the first time.
-    pub(crate) fn get<'py>(
+    /// The key of the field of this name.
+    pub(crate) fn key<'py>(
         &mut self,
         py: Python<'py>,
-        octets: &[u8],
-        make: impl FnOnce() -> PyResult<Bound<'py, PyString>>,
+        name: &[u8],
     ) -> PyResult<Bound<'py, PyString>> {
-        if let Some(known) = self.known.get(octets) {
+        if let Some(known) = self.keys.get(name) {
             return Ok(known.bind(py).clone());
         }
-        let made = make()?;
-        if self.known.len() < KEPT && octets.len() <= LONGEST {
-            self.known.insert(octets.into(), made.clone().unbind());
+        let key = environ_key(py, name)?;
+        if self.keys.len() < KEPT && name.len() <= LONGEST {
+            self.keys.insert(name.into(), key.clone().unbind());
         }
-        Ok(made)
+        Ok(key)
     }
 }
 
-/// The `environ` key of a header field: `HTTP_` and the name in capitals, `-` as `_` (RFC 3875
-/// 4.1.18).
-pub(crate) fn environ_key<'py>(py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
+/// The name in capitals, `-` as `_`, behind `HTTP_` (RFC 3875 4.1.18) unless it has a key of its
+/// own (4.1.2, 4.1.3).
+fn environ_key<'py>(py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     let mut key = Vec::with_capacity(5 + name.len());
-    key.extend_from_slice(b"HTTP_");
+    if !is(b"content-type") && !is(b"content-length") {
+        key.extend_from_slice(b"HTTP_");
+    }
     key.extend(name.iter().map(|octet| match octet {
         b'-' => b'_',
         other => other.to_ascii_uppercase(),

@@ -264,7 +264,8 @@ impl Overflow {
         let mut news = Vec::new();
         let mut events = Vec::new();
         while news.is_empty() && !gateway.patience().is_zero() && !gateway.is_finished() {
-            let mut wait = gateway.reactor().prepare_wait(gateway.patience());
+            let patience = gateway.patience();
+            let mut wait = gateway.reactor().prepare_wait(patience);
             wait.run()?;
             {
                 let mut reactor = gateway.reactor();

@@ -5,23 +5,23 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use meinheld_protocol::Status;
-use meinheld_protocol::encode::{self, RequestTraits};
-use meinheld_reactor::{Body, BodyFault, Progress, Record, Request};
+use meinheld_protocol::encode;
+use meinheld_reactor::{Body, BodyFault, Progress, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::body;
-use crate::environ::{Builder, Objects};
-use crate::exchange::{End, Exchange, Over, Summary};
+use crate::environ::Builder;
+use crate::exchange::{End, Exchange, Summary};
 use crate::face::Told;
 use crate::facts;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::input::Input;
+use crate::objects::Objects;
 use crate::options::SERVER;
-use crate::socket::ClientSocket;
 
 /// The application, and what calling it needs.
 pub(crate) struct Service {
@@ -29,6 +29,9 @@ pub(crate) struct Service {
     pub(crate) application: Py<PyAny>,
     pub(crate) environs: Builder,
     pub(crate) file_wrapper: Py<PyAny>,
+    /// Whether an object that nobody else knows can be told, so that it may be used again: without
+    /// the GIL it cannot.
+    pub(crate) reuses: bool,
 }
 
 /// What becomes of the connection.
@@ -47,28 +50,50 @@ struct Records<'py> {
     started: Instant,
 }
 
+/// One of the places that requests are served in, one at a time.
+pub(crate) struct Slot {
+    number: usize,
+    /// Those of the last request, if its application has let go of them.
+    objects: Option<Objects>,
+}
+
+impl Slot {
+    pub(crate) fn new(number: usize) -> Self {
+        Self {
+            number,
+            objects: None,
+        }
+    }
+}
+
 impl Service {
-    /// Serves one request, in the thread's `slot` of the requests in flight.
+    /// Serves one request in the thread's `slot`.
     ///
     /// # Errors
     ///
     /// What ends the worker: a `SystemExit` of a signal handler.
-    pub(crate) fn serve(&self, py: Python<'_>, slot: usize, mut request: Request) -> PyResult<()> {
+    pub(crate) fn serve(
+        &self,
+        py: Python<'_>,
+        slot: &mut Slot,
+        mut request: Request,
+    ) -> PyResult<()> {
         let id = request.id;
-        let head = &request.head;
-        let record = Record::new(id, request.who(), head.method(), head.target());
-        self.gateway.in_flight.enter(slot, record);
-        let body = std::mem::replace(&mut request.body, Body::Empty);
-        let fault = self.gateway.reactor().body_fault(id);
+        self.gateway.in_flight.enter(slot.number, &request);
+        let fault = match request.body {
+            Body::Arriving => self.gateway.reactor().body_fault(id),
+            Body::Empty | Body::Memory(_) | Body::File { .. } => None,
+        };
         let outcome = match fault {
             // Known before the application was called, which then need not be.
             Some(fault) => {
-                let send = |answer| self.gateway.send_octets(id, answer) != Progress::Gone;
+                let send =
+                    |answer: &[u8]| self.gateway.reactor().write(id, &[answer]) != Progress::Gone;
                 self.refuse(py, &request, fault, send)
             }
-            None => self.answer(py, &request, body),
+            None => self.answer(py, slot, &mut request),
         };
-        self.gateway.in_flight.leave(slot);
+        self.gateway.in_flight.leave(slot.number);
         self.gateway.end_forked_child(py, outcome.as_ref().err())?;
         if outcome.is_ok() {
             self.gateway.way.looks_soon();
@@ -87,16 +112,41 @@ impl Service {
         Ok(())
     }
 
-    fn answer(&self, py: Python<'_>, request: &Request, body: Body) -> PyResult<Outcome> {
-        let traits = RequestTraits::from(&request.head);
-        let over = Over::default();
-        let exchange = Exchange::new(Arc::clone(&self.gateway), request.id, traits, over.clone());
-        let exchange = Bound::new(py, exchange)?;
-        let input = Input::new(&self.gateway, request.id, body, over.clone());
-        let input = Bound::new(py, input)?;
-        let socket = ClientSocket::new(Arc::clone(&self.gateway), exchange.clone().unbind());
-        let socket = Bound::new(py, socket)?;
-        let records = self.records(py, request, input.as_any())?;
+    fn answer(&self, py: Python<'_>, slot: &mut Slot, request: &mut Request) -> PyResult<Outcome> {
+        let objects = match slot.objects.take() {
+            Some(objects) => objects,
+            None => Objects::new(py, &self.gateway)?,
+        };
+        let body = std::mem::replace(&mut request.body, Body::Empty);
+        objects.renew(request, body);
+        let (outcome, reported) = self.exchange(py, &objects, request)?;
+        // Where close() or a hook forked: what follows is the parent's.
+        self.gateway.end_forked_child(py, reported.as_ref().err())?;
+        if objects.exchange.end_for_good() {
+            objects.socket.get().over(py);
+        }
+        if self.reuses && objects.are_free(py) {
+            slot.objects = Some(objects);
+        } else {
+            // Locked: another thread of the application's that is about to wait has not looked
+            // whether it should, or can be told.
+            let _reactor = self.gateway.reactor();
+            objects.exchange.over().store(true, SeqCst);
+            self.gateway.way.over(request.id);
+        }
+        reported.and(outcome)
+    }
+
+    /// From the call of the application to that of `close()` and the last hook. What came of the
+    /// answer, and what was raised afterwards.
+    fn exchange(
+        &self,
+        py: Python<'_>,
+        objects: &Objects,
+        request: &Request,
+    ) -> PyResult<(PyResult<Outcome>, PyResult<()>)> {
+        let exchange = &*objects.exchange;
+        let records = self.records(py, request, objects.input.bind(py))?;
         let mut environ = None;
         let mut iterable = None;
         let mut ended = match &records {
@@ -108,60 +158,31 @@ impl Service {
             None => Ok(()),
         };
         if ended.is_ok() {
-            match self.environ(py, request, &exchange, input.as_any(), socket.as_any()) {
+            match self.environs.build(py, request, objects) {
                 Ok(built) => {
-                    (ended, iterable) = self.call(py, &exchange, &built);
+                    (ended, iterable) = self.call(py, objects, &built);
                     environ = Some(built);
                 }
                 Err(failure) => ended = Err(failure),
             }
         }
-        let outcome = self.settle(py, request, &exchange, ended);
+        let outcome = self.settle(py, request, exchange, ended);
         let reported = match records {
-            Some(records) => self.report(py, records, &exchange, environ, iterable, request),
+            Some(records) => self.report(py, records, exchange, environ, iterable, request),
             None => self.close(py, iterable, request),
         };
-        // Where close() or a hook forked: what follows is the parent's.
-        self.gateway.end_forked_child(py, reported.as_ref().err())?;
-        exchange.get().over();
-        socket.get().over(py);
-        {
-            // Locked: another thread of the application's that is about to wait has not looked
-            // whether it should, or can be told.
-            let _reactor = self.gateway.reactor();
-            over.store(true, SeqCst);
-            self.gateway.way.over(request.id);
-        }
-        reported.and(outcome)
-    }
-
-    fn environ<'py>(
-        &self,
-        py: Python<'py>,
-        request: &Request,
-        exchange: &Bound<'py, Exchange>,
-        input: &Bound<'py, PyAny>,
-        socket: &Bound<'py, PyAny>,
-    ) -> Result<Bound<'py, PyDict>, Failure> {
-        let early_hints = exchange.getattr(intern!(py, "early_hints"))?;
-        let objects = Objects {
-            input,
-            early_hints: &early_hints,
-            socket,
-        };
-        self.environs.build(py, request, &objects)
+        Ok((outcome, reported))
     }
 
     /// Calls the application and sends what it returns. The iterable comes back to be closed.
     fn call<'py>(
         &self,
         py: Python<'py>,
-        exchange: &Bound<'py, Exchange>,
+        objects: &Objects,
         environ: &Bound<'py, PyDict>,
     ) -> (Result<(), Failure>, Option<Bound<'py, PyAny>>) {
-        let called = exchange
-            .getattr(intern!(py, "start_response"))
-            .and_then(|start_response| self.application.bind(py).call1((environ, start_response)));
+        let start_response = objects.start_response.bind(py);
+        let called = self.application.bind(py).call1((environ, start_response));
         if let Err(error) = self.gateway.end_forked_child(py, called.as_ref().err()) {
             return (Err(Failure::Raised(error)), None);
         }
@@ -169,12 +190,8 @@ impl Service {
             Ok(iterable) => iterable,
             Err(error) => return (Err(Failure::Raised(error)), None),
         };
-        let this = exchange.get();
-        let sent = if this.is_taken_over() {
-            Err(Failure::TakenOver)
-        } else {
-            body::send(&self.gateway, this, &iterable, self.file_wrapper.bind(py))
-        };
+        let file_wrapper = self.file_wrapper.bind(py);
+        let sent = body::send(&self.gateway, &objects.exchange, &iterable, file_wrapper);
         (sent, Some(iterable))
     }
 
@@ -183,11 +200,10 @@ impl Service {
         &self,
         py: Python<'_>,
         request: &Request,
-        exchange: &Bound<'_, Exchange>,
+        exchange: &Exchange,
         ended: Result<(), Failure>,
     ) -> PyResult<Outcome> {
-        let this = exchange.get();
-        match ended.and_then(|()| this.end()) {
+        match ended.and_then(|()| exchange.end()) {
             Ok(End::Complete(keep)) => Ok(Outcome::Finished { keep }),
             Ok(End::Short(missing)) => {
                 let target = request.head.target().escape_ascii();
@@ -199,13 +215,13 @@ impl Service {
             }
             Err(Failure::Gone | Failure::TakenOver) => Ok(Outcome::Nothing),
             Err(Failure::Misconfigured(reason)) => {
-                this.replace(self.error(request, Status::INTERNAL_SERVER_ERROR, &reason));
+                exchange.replace(&self.error(request, Status::INTERNAL_SERVER_ERROR, &reason));
                 self.gateway
                     .face
                     .rejected(py, request.peer.to_string(), reason)?;
                 Ok(Outcome::Finished { keep: false })
             }
-            Err(Failure::Raised(error)) => self.raised(py, request, this, error),
+            Err(Failure::Raised(error)) => self.raised(py, request, exchange, error),
         }
     }
 
@@ -234,7 +250,7 @@ impl Service {
         let cut = fault.as_ref().is_some_and(|fault| fault.status.is_none());
         if let Some(fault) = fault.filter(|_| of_input && !exchange.head_has_left()) {
             // What was wrong with the body came out as the OSError of a read.
-            let send = |answer| exchange.replace(answer);
+            let send = |answer: &[u8]| exchange.replace(answer);
             return self.refuse(py, request, fault, send);
         }
         // An application that lets the OSError of a lost client through has done nothing wrong.
@@ -246,7 +262,7 @@ impl Service {
         }
         let status = Status::INTERNAL_SERVER_ERROR;
         let answer = self.error(request, status, "the application failed");
-        Ok(match exchange.replace(answer) {
+        Ok(match exchange.replace(&answer) {
             true => Outcome::Finished { keep: false },
             false => Outcome::Broken,
         })
@@ -259,13 +275,13 @@ impl Service {
         py: Python<'_>,
         request: &Request,
         fault: BodyFault,
-        send: impl FnOnce(Vec<u8>) -> bool,
+        send: impl FnOnce(&[u8]) -> bool,
     ) -> PyResult<Outcome> {
         let answer = fault
             .status
             .map(|status| self.error(request, status, &fault.line));
         let told = answer.is_some();
-        if !send(answer.unwrap_or_default()) {
+        if !send(answer.as_deref().unwrap_or_default()) {
             return Ok(Outcome::Broken);
         }
         if told {
@@ -308,14 +324,13 @@ impl Service {
         &self,
         py: Python<'py>,
         records: Records<'py>,
-        exchange: &Bound<'py, Exchange>,
+        exchange: &Exchange,
         environ: Option<Bound<'py, PyDict>>,
         iterable: Option<Bound<'py, PyAny>>,
         request: &Request,
     ) -> PyResult<()> {
         let face = &self.gateway.face;
-        let exchange = exchange.get();
-        let summary = exchange.summary().filter(|_| exchange.head_has_left());
+        let summary = exchange.take_summary().filter(|_| exchange.head_has_left());
         let (status, headers) = match summary {
             Some(Summary { status, headers }) => (status.into_bound(py), headers.into_bound(py)),
             None => (
@@ -358,7 +373,7 @@ impl Service {
         &self,
         py: Python<'py>,
         request: &Request,
-        input: &Bound<'py, PyAny>,
+        input: &Bound<'py, Input>,
     ) -> PyResult<Option<Records<'py>>> {
         if !self.gateway.face.wants_records() {
             return Ok(None);

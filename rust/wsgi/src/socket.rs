@@ -12,7 +12,6 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::exchange::Exchange;
 use crate::ffi::descriptor;
-use crate::gateway::Gateway;
 
 /// `MSG_PEEK` of recv(2).
 const PEEK: i64 = 0x2;
@@ -42,8 +41,7 @@ const PEEKERS: [(&str, usize); 4] = [
 /// the worker forgets it, writes no answer, and this object is the socket from then on.
 #[pyclass(frozen, module = "meinheld_worker._core", name = "ClientSocket")]
 pub struct ClientSocket {
-    gateway: Arc<Gateway>,
-    exchange: Py<Exchange>,
+    exchange: Arc<Exchange>,
     taken: PyOnceLock<Py<PyAny>>,
     /// Held while the connection is taken over, so that a second thread that calls a method at the
     /// same time gets the socket, too. Whoever waits for it lets others run Python meanwhile.
@@ -51,9 +49,8 @@ pub struct ClientSocket {
 }
 
 impl ClientSocket {
-    pub(crate) fn new(gateway: Arc<Gateway>, exchange: Py<Exchange>) -> Self {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
         Self {
-            gateway,
             exchange,
             taken: PyOnceLock::new(),
             taking: Mutex::new(()),
@@ -66,20 +63,19 @@ impl ClientSocket {
             return Ok(taken.bind(py).clone());
         }
         // Before the lock: in a child it may have been another thread's when the process forked.
-        self.gateway.end_forked_child(py, None)?;
+        self.exchange.gateway.end_forked_child(py, None)?;
         // `get_or_try_init` alone would let a second thread try, and fail, meanwhile.
         let _taking = self
             .taking
             .lock_py_attached(py)
             .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get_or_try_init(py, || {
-            let Detached { socket, leftover } =
-                self.exchange.get().take_over().ok_or_else(closed)?;
-            let face = &self.gateway.face;
+            let Detached { socket, leftover } = self.exchange.take_over().ok_or_else(closed)?;
+            let face = &self.exchange.gateway.face;
             // The object has a descriptor of its own: whatever is raised, none is left open.
             let taken = face.take_over(py, socket.as_raw_fd(), leftover);
             if taken.is_err() {
-                self.gateway.reactor().end_detached(socket);
+                self.exchange.gateway.reactor().end_detached(socket);
             }
             taken.map(Bound::unbind)
         })?;
@@ -96,8 +92,13 @@ impl ClientSocket {
             .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get(py).map(|taken| taken.bind(py));
         if let Some(socket) = taken.and_then(descriptor::duplicate) {
-            self.gateway.reactor().end_detached(socket.into());
+            self.exchange.gateway.reactor().end_detached(socket.into());
         }
+    }
+
+    /// Whether the application has taken the connection over through this object.
+    pub(crate) fn is_taken(&self, py: Python<'_>) -> bool {
+        self.taken.get(py).is_some()
     }
 
     /// Looks at a duplicate of the socket or, after the take-over, at the socket.
@@ -109,13 +110,17 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return at(taken.bind(py));
         }
-        self.gateway.end_forked_child(py, None)?;
-        let exchange = self.exchange.get();
+        self.exchange.gateway.end_forked_child(py, None)?;
+        let exchange = &self.exchange;
         if exchange.is_over() {
             return Err(closed());
         }
-        let duplicate = self.gateway.reactor().duplicate(exchange.id)?;
-        let socket = self.gateway.face.observe(py, duplicate.as_raw_fd())?;
+        let duplicate = self.exchange.gateway.reactor().duplicate(exchange.id())?;
+        let socket = self
+            .exchange
+            .gateway
+            .face
+            .observe(py, duplicate.as_raw_fd())?;
         let seen = at(&socket);
         socket.call_method0(intern!(py, "close"))?;
         seen
@@ -164,9 +169,9 @@ impl ClientSocket {
         if let Some(taken) = self.taken.get(py) {
             return taken.call_method0(py, "fileno")?.extract(py);
         }
-        self.gateway.end_forked_child(py, None)?;
-        let exchange = self.exchange.get();
-        let descriptor = || self.gateway.reactor().descriptor(exchange.id);
+        self.exchange.gateway.end_forked_child(py, None)?;
+        let exchange = &self.exchange;
+        let descriptor = || self.exchange.gateway.reactor().descriptor(exchange.id());
         Ok(if exchange.is_over() {
             None
         } else {

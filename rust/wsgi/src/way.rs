@@ -60,6 +60,12 @@ impl Way {
         }
     }
 
+    /// Whether applications are called by the loop itself, so that what follows an answer follows at
+    /// once.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(self, Self::Inline)
+    }
+
     /// Whether other threads may want the interpreter.
     pub(crate) fn is_threaded(&self) -> bool {
         matches!(self, Self::Threads(_))

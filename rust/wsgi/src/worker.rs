@@ -13,10 +13,10 @@ use pyo3::types::PyDict;
 use crate::environ::{Builder, Template};
 use crate::face::Face;
 use crate::ffi::descriptor;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Share};
 use crate::options::Options;
 use crate::pool::{Overflow, Pool};
-use crate::serve::Service;
+use crate::serve::{Service, Slot};
 use crate::way::Way;
 
 /// The event loop of one worker process.
@@ -38,18 +38,19 @@ impl Loop {
     fn new(
         application: Py<PyAny>,
         face: &Bound<'_, PyAny>,
-        listeners: Vec<(i32, Py<PyDict>, Option<String>)>,
+        listeners: Vec<(i32, Bound<'_, PyDict>, Option<String>)>,
         signals: i32,
         file_wrapper: Py<PyAny>,
         options: &Bound<'_, Options>,
     ) -> PyResult<Self> {
         let options = options.get();
         watch_forks();
+        teach_allocator();
         let mut reactor = Reactor::new(options.reactor.clone())?;
         let mut templates = Vec::new();
         for (descriptor, environ, unix_path) in listeners {
             reactor.listen(descriptor::own(descriptor)?)?;
-            templates.push(Template::new(environ, unix_path));
+            templates.push(Template::new(&environ, unix_path, &options.script_name)?);
         }
         let signals = reactor.watch(descriptor::own(signals)?, true, false)?;
         let gateway = Arc::new(Gateway::new(reactor, Face::new(face)?, signals, options));
@@ -60,6 +61,7 @@ impl Loop {
                 application,
                 environs,
                 file_wrapper,
+                reuses: has_gil(face.py())?,
             },
             served: AtomicU64::new(0),
             max_requests: options.max_requests,
@@ -100,11 +102,12 @@ impl Loop {
         if let Ok(name) = CString::new(format!("meinheld-{}", slot + 1)) {
             let _ = rustix::thread::set_name(&name);
         }
+        let mut seat = Slot::new(slot);
         while py.detach(|| pool.await_requests()) {
             let turn = Instant::now();
             let mut next = pool.first();
             while let Some(request) = next {
-                let taken = self.take(py, slot, request);
+                let taken = self.take(py, &mut seat, request);
                 pool.finished(|| gateway.is_draining());
                 match taken {
                     Ok(()) => {}
@@ -157,7 +160,7 @@ impl Loop {
         while !gateway.is_finished() {
             let news = py.detach(|| overflow.turn(gateway, pool))?;
             for event in news {
-                self.handle(py, event)?;
+                self.handle(py, &mut Slot::new(0), event)?;
             }
             gateway.tend(py)?;
         }
@@ -167,29 +170,22 @@ impl Loop {
     /// Turns that call the application.
     fn turns_inline(&self, py: Python<'_>) -> PyResult<()> {
         let gateway = &self.service.gateway;
+        let mut slot = Slot::new(0);
         gateway.tend(py)?;
         while !gateway.is_finished() {
             gateway.turn(py, false)?;
-            gateway.tend(py)?;
-            // As many as there are now: what they bring about is looked at after the sockets.
-            let pending = gateway.reactor().pending();
-            for _ in 0..pending {
-                let Some(event) = gateway.reactor().poll() else {
-                    break;
-                };
-                self.handle(py, event)?;
+            let mut share = Share::default();
+            while let Some(event) = gateway.next(py, &mut share)? {
+                self.handle(py, &mut slot, event)?;
             }
         }
         Ok(())
     }
 
-    fn handle(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+    fn handle(&self, py: Python<'_>, slot: &mut Slot, event: Event) -> PyResult<()> {
         let gateway = &self.service.gateway;
         match event {
-            Event::Request(request) => {
-                self.take(py, 0, request)?;
-                gateway.tend(py)
-            }
+            Event::Request(request) => self.take(py, slot, request),
             Event::Rejected { peer, cause } => {
                 let face = &gateway.face;
                 face.rejected(py, peer.to_string(), cause.to_string())
@@ -210,8 +206,8 @@ impl Loop {
     }
 
     /// Serves one request, unless its client has left while it waited.
-    fn take(&self, py: Python<'_>, slot: usize, request: Request) -> PyResult<()> {
-        {
+    fn take(&self, py: Python<'_>, slot: &mut Slot, request: Request) -> PyResult<()> {
+        if self.service.gateway.way.is_threaded() {
             let mut reactor = self.service.gateway.reactor();
             if !reactor.is_connected(request.id) {
                 reactor.recycle(request.head);
@@ -230,5 +226,24 @@ impl Loop {
             self.service.gateway.drain(py, false)?;
         }
         Ok(())
+    }
+}
+
+/// Lets glibc keep as much memory as bodies of a usual size take: until it has seen a larger block
+/// come and go it gives their memory back, and asks for it again, with each of them (mallopt(3),
+/// `M_MMAP_THRESHOLD`).
+fn teach_allocator() {
+    const LARGEST_USUAL: usize = 1 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(
+        LARGEST_USUAL,
+    )));
+}
+
+/// Whether one thread at a time runs Python.
+fn has_gil(py: Python<'_>) -> PyResult<bool> {
+    // Since Python 3.13; before, there was no other way.
+    match py.import("sys")?.getattr("_is_gil_enabled") {
+        Ok(is_enabled) => is_enabled.call0()?.extract(),
+        Err(_) => Ok(true),
     }
 }

@@ -217,7 +217,7 @@ pub fn limited(request_line: usize, fields: usize, field_size: usize) -> Policy 
 
 /// The head that `wire` begins with, under the default policy.
 #[track_caller]
-pub fn head_of(wire: &[u8]) -> Head {
+pub fn head_of(wire: &[u8]) -> Box<Head> {
     let mut input = Buffer::with_storage(wire.to_vec());
     input.filled(wire.len());
     let mut heads = HeadPool::default();

@@ -3,4 +3,5 @@
 pub(crate) mod bytes;
 pub(crate) mod descriptor;
 pub(crate) mod dict;
+pub(crate) mod sharing;
 pub(crate) mod text;

@@ -1,12 +1,12 @@
 //! Latin-1 text: what PEP 3333 calls a native string holding bytes.
 
-use std::borrow::Cow;
 use std::ffi::c_char;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use pyo3::types::string::PyStringData;
 
 /// A `str` with one character for each octet (PEP 3333, "Unicode Issues").
 pub(crate) fn latin1<'py>(py: Python<'py>, octets: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -27,18 +27,22 @@ pub(crate) fn latin1<'py>(py: Python<'py>, octets: &[u8]) -> PyResult<Bound<'py,
 /// # Errors
 ///
 /// `ValueError` for a character that no octet stands for.
-pub(crate) fn octets<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
-    let utf8 = text.to_str()?;
-    if utf8.is_ascii() {
-        return Ok(Cow::Borrowed(utf8.as_bytes()));
+pub(crate) fn octets<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a [u8]> {
+    // SAFETY: the representation of a `str` never changes once it is made, and the slice does not
+    // outlive it; PyO3 reads the bit field of CPython's header, which tests/ checks on every
+    // version that is supported.
+    match unsafe { text.data()? } {
+        PyStringData::Ucs1(octets) => Ok(octets),
+        PyStringData::Ucs2(_) | PyStringData::Ucs4(_) => {
+            let text = text.to_string_lossy();
+            Err(PyValueError::new_err(format!(
+                "{text:?} is not Latin-1 text, as PEP 3333 asks"
+            )))
+        }
     }
-    let octet = |character| {
-        u8::try_from(u32::from(character)).map_err(|_| {
-            PyValueError::new_err(format!("{utf8:?} is not Latin-1 text, as PEP 3333 asks"))
-        })
-    };
-    utf8.chars()
-        .map(octet)
-        .collect::<PyResult<Vec<u8>>>()
-        .map(Cow::Owned)
+}
+
+/// Whether `text` stands for just these octets.
+pub(crate) fn is_latin1(text: &Bound<'_, PyString>, given: &[u8]) -> bool {
+    octets(text).is_ok_and(|known| known == given)
 }

@@ -1,0 +1,159 @@
+//! Header sections that come again: many clients send the same fields with each request of a connection, and what was
+//! read and found right once need not be read again.
+
+use crate::head::{Scheme, Span};
+use alloc::vec::Vec;
+
+/// Sections that are kept, at most.
+const KEPT: usize = 256;
+/// Octets up to which a section is kept.
+const LARGEST: usize = 2048;
+
+/// What the fields of a head say beside their own values.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Said {
+    /// There is a Host.
+    pub(crate) host: bool,
+    pub(crate) scheme: Option<Scheme>,
+    /// Whether the first Connection line is `keep-alive` and nothing else.
+    pub(crate) keep_alive: Option<bool>,
+    pub(crate) close: bool,
+}
+
+/// A header section that was read: one without a body and without an expectation.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// Its field lines and the empty one.
+    octets: Vec<u8>,
+    /// What it says may depend on who sends it.
+    trusted: bool,
+    /// Where names and values of the fields that the policy keeps are in it.
+    pub(crate) fields: Vec<(Span, Span)>,
+    pub(crate) said: Said,
+}
+
+impl Section {
+    pub(crate) fn len(&self) -> usize {
+        self.octets.len()
+    }
+}
+
+/// The section that a connection sent last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastSection {
+    /// Where it is kept, if it still is.
+    place: u16,
+    length: u16,
+}
+
+impl LastSection {
+    /// None was sent yet.
+    pub(crate) const NONE: Self = Self {
+        place: 0,
+        length: 0,
+    };
+}
+
+/// Sections of all connections, the newest in the place of the oldest.
+#[derive(Debug, Default)]
+pub(crate) struct Sections {
+    kept: Vec<Section>,
+    next: usize,
+}
+
+impl Sections {
+    /// The section at the start of `octets`, if it is this connection's last one again.
+    pub(crate) fn find(&self, last: LastSection, trusted: bool, octets: &[u8]) -> Option<&Section> {
+        self.kept
+            .get(usize::from(last.place))
+            .filter(|section| octets.starts_with(&section.octets) && section.trusted == trusted)
+    }
+
+    /// Keeps what was found in a section, if the connection seems to repeat itself. The offsets in `fields` count
+    /// from `start`, which is where the section begins.
+    pub(crate) fn learn(
+        &mut self,
+        last: &mut LastSection,
+        trusted: bool,
+        octets: &[u8],
+        (fields, start): (&[(Span, Span)], usize),
+        said: Said,
+    ) {
+        let Some(length) = u16::try_from(octets.len())
+            .ok()
+            .filter(|&length| usize::from(length) <= LARGEST)
+        else {
+            return;
+        };
+        if core::mem::replace(&mut last.length, length) != length {
+            return;
+        }
+        let place = self.next;
+        self.next = (place + 1) % KEPT;
+        if place == self.kept.len() {
+            self.kept.push(Section {
+                octets: Vec::new(),
+                trusted,
+                fields: Vec::new(),
+                said,
+            });
+        }
+        let section = &mut self.kept[place];
+        section.octets.clear();
+        section.octets.extend_from_slice(octets);
+        section.trusted = trusted;
+        section.fields.clear();
+        let moved = |(name, value): &(Span, Span)| (name.back(start), value.back(start));
+        section.fields.extend(fields.iter().map(moved));
+        section.said = said;
+        last.place = place as u16;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn learn(sections: &mut Sections, last: &mut LastSection, octets: &[u8]) {
+        sections.learn(last, false, octets, (&[], 0), Said::default());
+    }
+
+    #[test]
+    fn a_section_is_kept_when_one_of_its_length_comes_again() {
+        let (mut sections, mut last) = (Sections::default(), LastSection::NONE);
+        learn(&mut sections, &mut last, b"a: b\r\n\r\n");
+        assert!(sections.find(last, false, b"a: b\r\n\r\n").is_none());
+        learn(&mut sections, &mut last, b"a: c\r\n\r\n");
+        assert!(sections.find(last, false, b"a: c\r\n\r\nGET").is_some());
+        assert!(sections.find(last, false, b"a: c\r\n\r").is_none());
+        assert!(sections.find(last, false, b"a: b\r\n\r\n").is_none());
+        assert!(sections.find(last, true, b"a: c\r\n\r\n").is_none());
+    }
+
+    #[test]
+    fn the_kept_sections_are_bounded_in_number_and_size() {
+        let (mut sections, mut last) = (Sections::default(), LastSection::NONE);
+        for _ in 0..2 * KEPT {
+            learn(&mut sections, &mut last, b"\r\n");
+        }
+        assert_eq!(sections.kept.len(), KEPT);
+        let long = vec![b'a'; LARGEST + 1];
+        for _ in 0..3 {
+            learn(&mut sections, &mut last, &long);
+        }
+        assert!(sections.find(last, false, &long).is_none());
+    }
+
+    #[test]
+    fn a_place_that_was_given_to_another_section_is_no_match() {
+        let (mut sections, mut last) = (Sections::default(), LastSection::NONE);
+        learn(&mut sections, &mut last, b"a: b\r\n\r\n");
+        learn(&mut sections, &mut last, b"a: b\r\n\r\n");
+        let mut other = LastSection::NONE;
+        for _ in 0..KEPT + 1 {
+            learn(&mut sections, &mut other, b"c: d\r\n\r\n");
+        }
+        assert!(sections.find(last, false, b"a: b\r\n\r\n").is_none());
+    }
+}

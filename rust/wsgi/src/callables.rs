@@ -1,0 +1,120 @@
+//! What an application calls: `start_response`, `write` and `wsgi.early_hints`.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyAssertionError, PyConnectionResetError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::exchange::{Exchange, Refusal};
+use crate::failure::Failure;
+use crate::given::{bytes_block, hint_octets, native};
+
+/// One request's answer, as its application sees it.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct Answer {
+    exchange: Arc<Exchange>,
+    write: Py<Write>,
+}
+
+impl Answer {
+    pub(crate) fn new(py: Python<'_>, exchange: &Arc<Exchange>) -> PyResult<Self> {
+        let write = Write {
+            exchange: Arc::clone(exchange),
+        };
+        Ok(Self {
+            exchange: Arc::clone(exchange),
+            write: Py::new(py, write)?,
+        })
+    }
+
+    /// What `start_response` returns.
+    pub(crate) fn write(&self) -> &Py<Write> {
+        &self.write
+    }
+}
+
+#[pymethods]
+impl Answer {
+    /// `start_response(status, headers, exc_info=None)` of PEP 3333; returns `write`.
+    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    fn start_response(
+        &self,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        exc_info: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Write>> {
+        let py = status.py();
+        self.exchange.gateway.end_forked_child(py, None)?;
+        let exc_info = exc_info.filter(|given| !given.is_none());
+        let blank = match (self.exchange.may_begin(exc_info.is_some()), exc_info) {
+            (Err(Refusal::TooLate), Some(exc_info)) => {
+                let error = PyErr::from_value(exc_info.get_item(1)?);
+                let traceback = exc_info.get_item(2)?;
+                error.set_traceback(py, traceback.cast_into().ok());
+                return Err(error);
+            }
+            (Err(_), _) => {
+                return Err(PyAssertionError::new_err(
+                    "start_response() was called a second time, without exc_info",
+                ));
+            }
+            (Ok(blank), _) => blank,
+        };
+        let status = native(status, "the status")?;
+        match headers.cast::<PyList>() {
+            Ok(list) => self.exchange.begin(blank, status, list)?,
+            // Any other iterable is taken too, as gunicorn takes it.
+            Err(_) => {
+                let fields = headers.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+                let list = PyList::new(py, fields)?;
+                self.exchange.begin(blank, status, &list)?;
+            }
+        }
+        Ok(self.write.clone_ref(py))
+    }
+
+    /// `wsgi.early_hints(headers)`: a 103 response (RFC 8297), where the client may get one.
+    #[pyo3(signature = (headers, /))]
+    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.exchange.gateway.end_forked_child(headers.py(), None)?;
+        if !self.exchange.takes_hints() {
+            return Ok(());
+        }
+        let mut fields = Vec::new();
+        for field in headers.try_iter()? {
+            let (name, value) = field?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            fields.push((hint_octets(&name)?, hint_octets(&value)?));
+        }
+        self.exchange.hint(&fields)
+    }
+}
+
+/// `write(block)` of PEP 3333: returns once the kernel has accepted all of it, or, with `threads`,
+/// all but 256 KiB.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct Write {
+    exchange: Arc<Exchange>,
+}
+
+#[pymethods]
+impl Write {
+    /// Raises `ConnectionResetError` when the client is gone.
+    #[pyo3(signature = (block, /))]
+    fn __call__(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.exchange.gateway.end_forked_child(py, None)?;
+        let block = bytes_block(block)?;
+        let sent = self
+            .exchange
+            .send(&block, false)
+            .and_then(|()| self.exchange.wait_for_room(py));
+        sent.map_err(|failure| match failure {
+            Failure::Raised(error) => error,
+            Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
+            Failure::TakenOver => {
+                PyConnectionResetError::new_err("the application has taken the socket over")
+            }
+            Failure::Misconfigured(reason) => PyOSError::new_err(reason),
+        })
+    }
+}

@@ -1,0 +1,134 @@
+"""Answers to pipelined requests leave in one write where nobody has to wait for that."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from harness import OURS, Client, Server, request
+
+pytestmark = pytest.mark.skipif(not OURS, reason="gunicorn's own workers write each answer")
+
+APP = """
+import socket
+
+LENGTH = [("Content-Length", "2")]
+
+
+def meet(port):
+    # Returns when the test says so.
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as meeting:
+        meeting.recv(1)
+
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/meet":
+        meet(environ["QUERY_STRING"])
+    if path == "/take":
+        taken = environ["gunicorn.socket"]
+        taken.sendall(b"taken")
+        return []
+    if path == "/raise":
+        raise RuntimeError("on purpose")
+    if path == "/blocks":
+        start_response("200 OK", [])
+        return iter([b"o", b"k"])
+    start_response("200 OK", LENGTH)
+    return [b"ok"]
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server.start(APP, "--keep-alive", "30") as server:
+        yield server
+
+
+@pytest.fixture
+def meeting() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        yield listener
+
+
+def gets(*targets: str) -> bytes:
+    return b"".join(request("GET", target) for target in targets)
+
+
+def assert_ok(client: Client, answers: int) -> None:
+    for _ in range(answers):
+        assert client.response().body == b"ok"
+
+
+def test_a_request_that_changes_something_holds_up_no_answer(
+    server: Server, meeting: socket.socket
+) -> None:
+    port = meeting.getsockname()[1]
+    with server.client() as client:
+        client.send(gets("/", "/", "/") + request("POST", f"/meet?{port}", body=b"x"))
+        with meeting.accept()[0]:
+            assert_ok(client, 3)
+        assert_ok(client, 1)
+
+
+def test_a_request_of_which_a_part_is_missing_holds_up_no_answer(server: Server) -> None:
+    with server.client() as client:
+        last = request("GET", "/")
+        client.send(gets("/", "/") + last[:-1])
+        assert_ok(client, 2)
+        client.send(last[-1:])
+        assert_ok(client, 1)
+
+
+def test_a_body_of_which_a_part_is_missing_holds_up_no_answer(server: Server) -> None:
+    with server.client() as client:
+        last = request("GET", "/", body=b"12")
+        client.send(gets("/", "/") + last[:-1])
+        assert_ok(client, 2)
+        client.send(last[-1:])
+        assert_ok(client, 1)
+
+
+def test_answers_go_out_before_a_malformed_request_is_refused(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets("/", "/") + b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        assert_ok(client, 2)
+        assert client.response().status == 400
+        assert client.is_closed_by_peer()
+
+
+def test_answers_go_out_before_the_failure_of_a_later_request(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets("/", "/", "/raise", "/"))
+        assert_ok(client, 2)
+        assert client.response().status == 500
+
+
+def test_answers_go_out_before_a_stream(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets("/", "/", "/blocks", "/", "/"))
+        assert_ok(client, 5)
+
+
+def test_answers_go_out_before_the_connection_is_taken_over(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets("/", "/", "/take"))
+        assert_ok(client, 2)
+        assert client.rest() == b"taken"
+
+
+def test_a_client_that_ends_its_side_behind_its_requests_gets_all_answers(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets(*["/"] * 20))
+        client.half_close()
+        assert_ok(client, 20)
+        assert client.is_closed_by_peer()
+
+
+def test_a_client_that_closes_with_its_last_request_gets_all_answers(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets(*["/"] * 20) + request("GET", "/", {"Connection": "close"}))
+        assert_ok(client, 21)
+        assert client.is_closed_by_peer()

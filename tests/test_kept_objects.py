@@ -1,0 +1,105 @@
+"""What an application keeps of a request stays that request's, whatever comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from harness import OURS, Server, request
+
+APP = """
+import threading
+
+kept = {}
+
+
+def parts(environ, start_response, write):
+    return {
+        "environ": environ,
+        "input": environ["wsgi.input"],
+        "read": environ["wsgi.input"].read,
+        "start_response": start_response,
+        "owner": getattr(start_response, "__self__", start_response),
+        "write": write,
+        "early_hints": environ.get("wsgi.early_hints"),
+        "socket": environ.get("gunicorn.socket"),
+    }
+
+
+def app(environ, start_response):
+    what = environ["QUERY_STRING"]
+    write = start_response("200 OK", [("Content-Type", "text/plain")])
+    mine = parts(environ, start_response, write)
+    if environ["PATH_INFO"] == "/keep":
+        kept[what] = mine[what]
+        return [b"kept"]
+    if environ["PATH_INFO"] == "/is":
+        return [b"the same" if mine[what] is kept[what] else b"another"]
+    if environ["PATH_INFO"] == "/late":
+        return [late(what).encode()]
+    return [environ["wsgi.input"].read()]
+
+
+def late(what):
+    thing = kept[what]
+    try:
+        if what in ("environ", "input"):
+            given = thing["wsgi.input"] if what == "environ" else thing
+            return given.read().decode() or "nothing"
+        if what == "read":
+            return thing().decode() or "nothing"
+        if what == "write":
+            thing(b"out of turn")
+        if what == "start_response":
+            thing("200 OK", [])
+        if what == "owner":
+            getattr(thing, "start_response", thing)("200 OK", [])
+        if what == "early_hints":
+            thing([("Link", "out of turn")])
+        if what == "socket":
+            thing.getpeername()
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+"""
+PARTS = {
+    "environ": b"of the first",
+    "input": b"of the first",
+    "read": b"of the first",
+    "start_response": b"AssertionError",
+    "owner": b"AssertionError",
+    "write": b"ConnectionResetError",
+    "early_hints": b"nothing",
+    "socket": b"OSError",
+}
+"""What a request can be kept by, and what comes of using that when the request is over."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server.start(APP, "--keep-alive", "30") as server:
+        yield server
+
+
+@pytest.mark.skipif(not OURS, reason="others have other objects")
+@pytest.mark.parametrize("what", PARTS)
+def test_a_later_request_does_not_get_it(server: Server, what: str) -> None:
+    with server.client() as client:
+        for path, answer in ("keep", b"kept"), ("is", b"another"), ("is", b"another"):
+            client.send(request("POST", f"/{path}?{what}", body=b"of the first"))
+            assert client.response().body == answer
+
+
+@pytest.mark.skipif(not OURS, reason="others have other objects")
+@pytest.mark.parametrize("what", PARTS)
+def test_using_it_late_concerns_no_later_request(server: Server, what: str) -> None:
+    with server.client() as client:
+        client.send(request("POST", f"/keep?{what}", body=b"of the first"))
+        assert client.response().body == b"kept"
+        client.send(request("POST", "/", body=b"of the second"))
+        assert client.response().body == b"of the second"
+        client.send(request("POST", f"/late?{what}", body=b"of the third"))
+        assert client.response().body == PARTS[what]
+        client.send(request("POST", "/", body=b"of the fourth"))
+        assert client.response().body == b"of the fourth"
+        assert client.rest() == b""
