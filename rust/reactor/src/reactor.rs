@@ -321,10 +321,10 @@ impl Reactor {
         }
     }
 
-    /// How long the reactor has been there, to a few milliseconds.
-    pub fn uptime(&mut self) -> Duration {
+    /// For how many milliseconds the reactor has been there, give or take a few.
+    pub fn uptime(&mut self) -> u64 {
         self.clock.glance();
-        Duration::from_millis(self.clock.now())
+        self.clock.now()
     }
 
     /// Open connections, lingering ones included.

@@ -123,7 +123,11 @@ fn plain_file<'py>(filelike: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
     let io = py.import(intern!(py, "io"))?;
     let wrapped = filelike.getattr(intern!(py, "file")).ok();
     for candidate in [Some(filelike.clone()), wrapped].into_iter().flatten() {
-        for kind in ["FileIO", "BufferedReader", "BufferedRandom"] {
+        for kind in [
+            intern!(py, "FileIO"),
+            intern!(py, "BufferedReader"),
+            intern!(py, "BufferedRandom"),
+        ] {
             if candidate.get_type().is(&io.getattr(kind)?) {
                 return Ok(Some(candidate));
             }

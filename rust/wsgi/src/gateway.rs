@@ -14,8 +14,9 @@ use crate::failure::Failure;
 use crate::options::Options;
 use crate::way::Way;
 
-/// The heart beats this often while the loop turns: gunicorn's contract asks for once a second.
-const BEAT: Duration = Duration::from_millis(750);
+/// Milliseconds from beat to beat of the heart while the loop turns: gunicorn's contract asks for one
+/// a second.
+const BEAT: u64 = 750;
 /// What of `graceful_timeout` is left to a worker for leaving when its drain has taken too long: the
 /// arbiter kills it at the end. A short one keeps three quarters for the drain.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -28,12 +29,12 @@ const AT_ONCE: usize = 64;
 #[derive(Default)]
 pub(crate) struct Share {
     /// How many were there, and when that was.
-    began: Option<(usize, Duration)>,
+    began: Option<(usize, u64)>,
     handled: usize,
 }
 
 impl Share {
-    fn allows(&mut self, pending: usize, now: Duration) -> bool {
+    fn allows(&mut self, pending: usize, now: u64) -> bool {
         let (pending, began) = *self.began.get_or_insert((pending, now));
         let allowed = self.handled < pending || (self.handled < AT_ONCE && now == began);
         self.handled += usize::from(allowed);
@@ -158,8 +159,8 @@ impl Gateway {
         Ok(event)
     }
 
-    fn attend(&self, py: Python<'_>, signalled: bool, now: Duration) -> PyResult<()> {
-        if signalled || self.until_beat(now).is_zero() {
+    fn attend(&self, py: Python<'_>, signalled: bool, now: u64) -> PyResult<()> {
+        if signalled || now >= self.beat_due.load(Ordering::Relaxed) {
             self.beat(py)?;
         }
         if self.leaving.load(Ordering::Relaxed) {
@@ -172,7 +173,8 @@ impl Gateway {
     /// The longest wait that puts neither the next beat nor the end off.
     pub(crate) fn patience(&self) -> Duration {
         let now = self.reactor().uptime();
-        self.until_beat(now).min(self.grace_left())
+        let until_beat = self.beat_due.load(Ordering::Relaxed).saturating_sub(now);
+        Duration::from_millis(until_beat).min(self.grace_left())
     }
 
     /// Whether the loop has nothing more to do, or no more time.
@@ -199,14 +201,8 @@ impl Gateway {
         self.grace_left().is_zero()
     }
 
-    fn until_beat(&self, now: Duration) -> Duration {
-        let due = Duration::from_millis(self.beat_due.load(Ordering::Relaxed));
-        due.saturating_sub(now)
-    }
-
     pub(crate) fn beat(&self, py: Python<'_>) -> PyResult<()> {
         let due = self.reactor().uptime() + BEAT;
-        let due = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
         self.beat_due.store(due, Ordering::Relaxed);
         if !self.face.beat(py)? {
             self.leave();

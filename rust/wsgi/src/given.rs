@@ -12,19 +12,26 @@ pub(crate) fn refused(error: ResponseError) -> PyErr {
 }
 
 pub(crate) fn add_field(head: &mut ResponseHead, field: &Bound<'_, PyAny>) -> PyResult<()> {
-    let (name, value);
-    if let Ok(pair) = field.cast::<PyTuple>() {
-        if pair.len() != 2 {
-            return Err(PyTypeError::new_err(format!(
-                "{field:?} is not a (name, value) pair"
-            )));
-        }
-        (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
-    } else {
-        (name, value) = field.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+    let Ok(pair) = field.cast::<PyTuple>() else {
+        let (name, value) = field.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+        return add_pair(head, &name, &value);
+    };
+    if pair.len() != 2 {
+        return Err(PyTypeError::new_err(format!(
+            "{field:?} is not a (name, value) pair"
+        )));
     }
-    let name = native(&name, "a header name")?;
-    let value = native(&value, "a header value")?;
+    let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+    add_pair(head, &name, &value)
+}
+
+fn add_pair(
+    head: &mut ResponseHead,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let name = native(name, "a header name")?;
+    let value = native(value, "a header value")?;
     head.field(text::octets(name)?, text::octets(value)?)
         .map_err(refused)
 }
