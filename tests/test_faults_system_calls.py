@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 
 import pytest
 from harness import THREADED, Client, Server, Truncated, eventually, request
@@ -192,16 +192,17 @@ def test_a_failed_later_send_never_leaves_an_answer_that_looks_complete(
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC"])
 def test_a_connection_that_cannot_be_watched_ends(server: Server, error: str) -> None:
-    """What was answered before that has been sent; a thread may not have come so far."""
+    """A request that came with the connection may be answered before; one that comes later, even
+    by the time that it takes to connect, finds it reset."""
     with unharmed(server):
         injection = f"epoll_ctl:error={error}:when=1"
         with (
             traced(server.worker_pid(), "epoll_ctl", inject=[injection]) as trace,
+            suppress(ConnectionError),
             server.client() as client,
         ):
             client.send(request("GET", "/well"))
-            with suppress(ConnectionResetError) if THREADED else nullcontext():
-                assert client.response().body == WELL
+            assert client.response().body == WELL
             assert client.is_closed_by_peer()
     assert trace.injected() == 1
 

@@ -1,7 +1,7 @@
 //! The head of a request: what its first line and its fields say, in storage that is used again.
 
 use crate::framing::Framing;
-use crate::section::Sections;
+use crate::section::{SectionId, Sections};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -107,9 +107,12 @@ impl Span {
         }
     }
 
-    /// The same piece, for offsets that count from `by` octets before.
-    pub(crate) fn on(self, by: usize) -> Self {
-        Self::new(self.start as usize + by..self.end as usize + by)
+    /// The same piece, for offsets that count from `by` octets before. A whole head fits 32 bits.
+    pub(crate) fn on(self, by: u32) -> Self {
+        Self {
+            start: self.start.wrapping_add(by),
+            end: self.end.wrapping_add(by),
+        }
     }
 
     /// The same piece, for offsets that count from octet `start`. An empty one may be anywhere.
@@ -134,6 +137,8 @@ impl Span {
 pub struct Head {
     pub(crate) octets: Vec<u8>,
     pub(crate) fields: Vec<(Span, Span)>,
+    /// The octet from which the offsets of the fields count.
+    pub(crate) fields_at: u32,
     pub(crate) method: Span,
     pub(crate) target: Span,
     pub(crate) path: Span,
@@ -144,11 +149,19 @@ pub struct Head {
     pub(crate) expects_continue: bool,
     pub(crate) keep_alive: bool,
     pub(crate) closes_explicitly: bool,
+    pub(crate) has_underscores: bool,
+    /// The header section, where it is remembered.
+    pub(crate) section: Option<SectionId>,
 }
 
 impl Head {
     /// Puts the authority of the target in the place of Host (RFC 9112 section 3.2.2).
     pub(crate) fn override_host(&mut self, authority: Span) {
+        self.section = None;
+        let from = core::mem::take(&mut self.fields_at);
+        for (name, value) in &mut self.fields {
+            (*name, *value) = (name.on(from), value.on(from));
+        }
         let octets = &self.octets;
         let is_host = |name: Span| name.of(octets).eq_ignore_ascii_case(b"host");
         if let Some((_, value)) = self.fields.iter_mut().find(|(name, _)| is_host(*name)) {
@@ -189,10 +202,22 @@ impl Head {
     /// The fields that the policy keeps, in the order of the head. The authority of a target in absolute form is the
     /// value of Host, whatever the client sent there.
     pub fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        self.fields.iter().map(|(name, value)| Field {
-            name: name.of(&self.octets),
-            value: value.of(&self.octets),
+        let from = self.fields_at;
+        self.fields.iter().map(move |(name, value)| Field {
+            name: name.on(from).of(&self.octets),
+            value: value.on(from).of(&self.octets),
         })
+    }
+
+    /// Whether the name of a field has an underscore.
+    pub fn has_underscores(&self) -> bool {
+        self.has_underscores
+    }
+
+    /// Where the header section is one that the connection repeats: which. Heads with the same one have the same
+    /// [fields](Self::fields).
+    pub fn section(&self) -> Option<SectionId> {
+        self.section
     }
 
     /// `Https` if a trusted peer says so, else `Http`. On a TLS connection ask [`declared_scheme`](Self::declared_scheme).
@@ -230,15 +255,32 @@ impl Head {
 /// Storage of heads that are over, and memory of what was in some. One pool is for one policy.
 #[derive(Debug, Default)]
 pub struct HeadPool {
+    heads: Heads,
+    sections: Sections,
+}
+
+impl HeadPool {
+    /// Takes a head whose request is over.
+    pub fn give_back(&mut self, head: Box<Head>) {
+        self.heads.give_back(head);
+    }
+
+    pub(crate) fn parts(&mut self) -> (&mut Heads, &mut Sections) {
+        (&mut self.heads, &mut self.sections)
+    }
+}
+
+/// Heads to be written over.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
     #[expect(
         clippy::vec_box,
         reason = "a head is handed on many times before it is read"
     )]
-    heads: Vec<Box<Head>>,
-    pub(crate) sections: Sections,
+    kept: Vec<Box<Head>>,
 }
 
-impl HeadPool {
+impl Heads {
     /// More requests than this are rarely in flight at once; further heads are freed.
     const KEPT: usize = 64;
     /// Octets beyond which a head is freed: one client's cookies must not stay in memory for all.
@@ -246,18 +288,17 @@ impl HeadPool {
     /// Field lines beyond which a head is freed.
     const MOST_FIELDS: usize = 128;
 
-    /// Takes a head whose request is over.
-    pub fn give_back(&mut self, head: Box<Head>) {
+    fn give_back(&mut self, head: Box<Head>) {
         let oversized =
             head.octets.capacity() > Self::LARGEST || head.fields.capacity() > Self::MOST_FIELDS;
-        if !oversized && self.heads.len() < Self::KEPT {
-            self.heads.push(head);
+        if !oversized && self.kept.len() < Self::KEPT {
+            self.kept.push(head);
         }
     }
 
-    /// A head to be written over, without octets and fields.
+    /// A head without octets and fields; the rest of it is of another request.
     pub(crate) fn take(&mut self) -> Box<Head> {
-        let mut head = self.heads.pop().unwrap_or_default();
+        let mut head = self.kept.pop().unwrap_or_default();
         head.octets.clear();
         head.fields.clear();
         head
@@ -277,13 +318,13 @@ mod tests {
 
     #[test]
     fn the_pool_is_bounded_in_number_and_size() {
-        let mut pool = HeadPool::default();
-        pool.give_back(head_of(HeadPool::LARGEST + 1));
-        assert_eq!(pool.heads.len(), 0);
-        for _ in 0..HeadPool::KEPT + 10 {
+        let mut pool = Heads::default();
+        pool.give_back(head_of(Heads::LARGEST + 1));
+        assert_eq!(pool.kept.len(), 0);
+        for _ in 0..Heads::KEPT + 10 {
             pool.give_back(head_of(100));
         }
-        assert_eq!(pool.heads.len(), HeadPool::KEPT);
+        assert_eq!(pool.kept.len(), Heads::KEPT);
         assert!(pool.take().octets.capacity() >= 100);
     }
 }

@@ -36,3 +36,4 @@ pub use error::{Error, Excerpt, Status};
 pub use framing::Framing;
 pub use head::{Field, Head, HeadPool, Scheme, Version};
 pub use limits::{HeaderMap, Limits, Policy};
+pub use section::SectionId;

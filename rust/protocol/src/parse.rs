@@ -53,16 +53,17 @@ pub(crate) fn parse_again(
 ) -> Result<Option<(Box<Head>, usize)>, Error> {
     let start = line + 2;
     let rest = octets.get(start..).unwrap_or_default();
-    if pool.sections.find(last, trusted, rest).is_none() {
-        return Ok(None);
-    }
-    let request = RequestLine::parse(policy, &octets[..line])?;
-    let mut head = pool.take();
-    let Some(section) = pool.sections.find(last, trusted, rest) else {
+    let (heads, sections) = pool.parts();
+    // Spans are 32 bits wide.
+    let (Some(section), Ok(fields_at)) = (sections.find(last, trusted, rest), u32::try_from(start))
+    else {
         return Ok(None);
     };
-    let moved = |(name, value): &(Span, Span)| (name.on(start), value.on(start));
-    head.fields.extend(section.fields.iter().map(moved));
+    let request = RequestLine::parse(policy, &octets[..line])?;
+    let mut head = heads.take();
+    head.section = Some(section.id);
+    head.fields.extend_from_slice(&section.fields);
+    head.fields_at = fields_at;
     let len = start + section.len();
     let said = section.said;
     head.framing = Framing::None;
@@ -86,7 +87,8 @@ fn parse_strictly(
     }
     let line = octets.get(..extent.request_line).unwrap_or_default();
     let request = RequestLine::parse(policy, line)?;
-    let mut head = pool.take();
+    let (heads, sections) = pool.parts();
+    let mut head = heads.take();
     let kept = core::mem::take(&mut head.fields);
     let mut fields = Fields::new(policy, trusted, octets, kept);
     let start = extent.request_line + 2;
@@ -101,11 +103,15 @@ fn parse_strictly(
     } = fields;
     request.needs(said)?;
     let is_plain = framing.is_absent() && !expects_continue;
-    if is_plain && let Some(last) = last {
-        let found = (&kept[..], start);
-        pool.sections.learn(last, trusted, lines, found, said);
-    }
+    head.section = match last {
+        Some(last) if is_plain => {
+            let found = (&kept[..], start);
+            sections.learn(last, trusted, lines, found, said)
+        }
+        _ => None,
+    };
     head.fields = kept;
+    head.fields_at = 0;
     head.framing = framing.conclude(request.version, policy.limits.max_body)?;
     // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
     head.expects_continue = expects_continue && request.version >= Version::HTTP_11;
@@ -128,6 +134,7 @@ fn complete(head: &mut Head, policy: &Policy, octets: &[u8], request: RequestLin
     head.target = Span::new(request.target);
     head.version = request.version;
     head.scheme = said.scheme;
+    head.has_underscores = said.underscores;
     let http11 = request.version >= Version::HTTP_11;
     let stays = !said.close && (http11 || said.keep_alive == Some(true));
     // RFC 9931 section 8: what follows CONNECT is never another request, whatever the answer.
@@ -306,10 +313,14 @@ impl<'a> Fields<'a> {
         }
         // Framing is decided above, and no field that decides it has an underscore: leaving one out is safe.
         let at = self.span_of(name);
-        if !self.has_underscore(at) || self.keeps_underscore(name)? {
-            let value = self.span_of(value);
-            self.kept.push((at, value));
+        if self.has_underscore(at) {
+            if !self.keeps_underscore(name)? {
+                return Ok(());
+            }
+            self.said.underscores = true;
         }
+        let value = self.span_of(value);
+        self.kept.push((at, value));
         Ok(())
     }
 

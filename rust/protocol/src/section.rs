@@ -3,6 +3,7 @@
 
 use crate::head::{Scheme, Span};
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 /// Sections that are kept, at most.
 const KEPT: usize = 256;
@@ -18,11 +19,18 @@ pub(crate) struct Said {
     /// Whether the first Connection line is `keep-alive` and nothing else.
     pub(crate) keep_alive: Option<bool>,
     pub(crate) close: bool,
+    /// A name has an underscore.
+    pub(crate) underscores: bool,
 }
+
+/// Names one header section, for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionId(NonZeroU64);
 
 /// A header section that was read: one without a body and without an expectation.
 #[derive(Debug)]
 pub(crate) struct Section {
+    pub(crate) id: SectionId,
     /// Its field lines and the empty one.
     octets: Vec<u8>,
     /// What it says may depend on who sends it.
@@ -59,6 +67,8 @@ impl LastSection {
 pub(crate) struct Sections {
     kept: Vec<Section>,
     next: usize,
+    /// How many were named so far.
+    named: u64,
 }
 
 impl Sections {
@@ -70,7 +80,7 @@ impl Sections {
     }
 
     /// Keeps what was found in a section, if the connection seems to repeat itself. The offsets in `fields` count
-    /// from `start`, which is where the section begins.
+    /// from `start`, which is where the section begins. Gives its name if it is kept.
     pub(crate) fn learn(
         &mut self,
         last: &mut LastSection,
@@ -78,20 +88,20 @@ impl Sections {
         octets: &[u8],
         (fields, start): (&[(Span, Span)], usize),
         said: Said,
-    ) {
-        let Some(length) = u16::try_from(octets.len())
+    ) -> Option<SectionId> {
+        let length = u16::try_from(octets.len())
             .ok()
-            .filter(|&length| usize::from(length) <= LARGEST)
-        else {
-            return;
-        };
+            .filter(|&length| usize::from(length) <= LARGEST)?;
         if core::mem::replace(&mut last.length, length) != length {
-            return;
+            return None;
         }
+        self.named += 1;
+        let id = SectionId(NonZeroU64::new(self.named)?);
         let place = self.next;
         self.next = (place + 1) % KEPT;
         if place == self.kept.len() {
             self.kept.push(Section {
+                id,
                 octets: Vec::new(),
                 trusted,
                 fields: Vec::new(),
@@ -99,6 +109,7 @@ impl Sections {
             });
         }
         let section = &mut self.kept[place];
+        section.id = id;
         section.octets.clear();
         section.octets.extend_from_slice(octets);
         section.trusted = trusted;
@@ -107,6 +118,7 @@ impl Sections {
         section.fields.extend(fields.iter().map(moved));
         section.said = said;
         last.place = place as u16;
+        Some(id)
     }
 }
 

@@ -91,41 +91,37 @@ impl State {
         }
     }
 
-    /// The table. `Err` gives the state back unchanged: the move is illegal in it.
-    pub(crate) fn after(self, happened: Move) -> Result<Self, Self> {
+    /// The table: makes a move, or, where that is illegal, changes nothing and says so.
+    pub(crate) fn make(&mut self, happened: Move) -> bool {
         use Reading::{Body, Complete, Detached, Failed, Head, Idle};
-        let State { reading, writing } = self;
-        let (reading, writing) = match (happened, reading, writing) {
-            (Move::Begin, Idle { .. }, Writing::Idle) => (Head(Scanner::default()), Writing::Idle),
+        let (reading, writing) = match (happened, &self.reading, self.writing) {
+            (Move::Begin, Idle { .. }, Writing::Idle) => {
+                (Some(Head(Scanner::default())), Writing::Idle)
+            }
             (Move::HeadEnd(Some(decoder)), Head(_), Writing::Idle) => {
-                (Body(decoder), Writing::Owed)
+                (Some(Body(decoder)), Writing::Owed)
             }
             (Move::HeadEnd(None), Head(_), Writing::Idle) => {
-                (Complete { told: false }, Writing::Owed)
+                (Some(Complete { told: false }), Writing::Owed)
             }
-            (Move::BodyEnd { told }, Body(_), writing) => (Complete { told }, writing),
-            (Move::Answered, reading, Writing::Owed) => (reading, Writing::Done),
-            (Move::Renew, Complete { .. }, Writing::Done) => return Ok(Self::new()),
-            (Move::Fail, Idle { .. } | Head(_), Writing::Idle) => (Failed, Writing::Owed),
-            (Move::Fail, Body(_), writing) => (Failed, writing),
-            (Move::Detach, _, _) => (Detached, Writing::Done),
-            (_, reading, writing) => return Err(State { reading, writing }),
+            (Move::BodyEnd { told }, Body(_), writing) => (Some(Complete { told }), writing),
+            (Move::Answered, _, Writing::Owed) => (None, Writing::Done),
+            (Move::Renew, Complete { .. }, Writing::Done) => (
+                Some(Idle {
+                    skipped_line: false,
+                }),
+                Writing::Idle,
+            ),
+            (Move::Fail, Idle { .. } | Head(_), Writing::Idle) => (Some(Failed), Writing::Owed),
+            (Move::Fail, Body(_), writing) => (Some(Failed), writing),
+            (Move::Detach, _, _) => (Some(Detached), Writing::Done),
+            _ => return false,
         };
-        Ok(State { reading, writing })
-    }
-
-    /// Makes a move, which is refused if it is illegal.
-    pub(crate) fn make(&mut self, happened: Move) -> bool {
-        let placeholder = State {
-            reading: Reading::Failed,
-            writing: Writing::Done,
-        };
-        let (state, legal) = match core::mem::replace(self, placeholder).after(happened) {
-            Ok(state) => (state, true),
-            Err(state) => (state, false),
-        };
-        *self = state;
-        legal
+        if let Some(reading) = reading {
+            self.reading = reading;
+        }
+        self.writing = writing;
+        true
     }
 }
 
@@ -182,12 +178,12 @@ mod tests {
         MOVES
             .into_iter()
             .filter_map(|happened| {
-                let state = State {
+                let mut state = State {
                     reading: reading(from),
                     writing,
                 };
-                let after = state.after(movement(happened)).ok()?;
-                Some(format!("{happened} {}", name(&after)))
+                let legal = state.make(movement(happened));
+                legal.then(|| format!("{happened} {}", name(&state)))
             })
             .collect()
     }
@@ -241,12 +237,12 @@ mod tests {
         for from in READINGS {
             for writing in WRITINGS {
                 for happened in MOVES {
-                    let state = State {
+                    let mut state = State {
                         reading: reading(from),
                         writing,
                     };
                     let before = name(&state);
-                    if let Err(state) = state.after(movement(happened)) {
+                    if !state.make(movement(happened)) {
                         assert_eq!(name(&state), before);
                     }
                 }

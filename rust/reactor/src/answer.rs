@@ -53,15 +53,15 @@ impl Reactor {
     /// waits for that one's, to leave with it in one write: unless requests take so long that the
     /// write is not what matters. Where it ends, the FIN leaves in the same packet.
     pub fn write_whole(&mut self, id: ConnId, answer: &[u8], persists: bool) -> Progress {
-        self.clock.glance();
-        let is_quick = self.clock.now() == self.yielded_at;
         let Some(client) = self.client(id) else {
             return Progress::Gone;
         };
-        if persists && is_quick && client.pipelines() && client.outbox.hold(answer) {
-            return Progress::Accepted;
-        }
         if persists || !client.outbox.is_empty() {
+            let holds = persists && client.pipelines() && self.is_quick();
+            let client = self.client(id).filter(|_| holds);
+            if client.is_some_and(|client| client.outbox.hold(answer)) {
+                return Progress::Accepted;
+            }
             return self.write(id, &[answer]);
         }
         match client.transport.write_before_end(answer) {
@@ -72,6 +72,12 @@ impl Reactor {
                 Progress::Gone
             }
         }
+    }
+
+    /// Whether the last event was yielded a moment ago.
+    fn is_quick(&mut self) -> bool {
+        self.clock.glance();
+        self.clock.now() == self.yielded_at
     }
 
     /// Queues a piece of an answer; [`flush`](Self::flush) sends it.

@@ -138,6 +138,9 @@ impl Builder {
             .unwrap_or_else(PoisonError::into_inner);
         let (names, recent) = &mut *known;
         let connection = recent.connection(py, request.id, &request.peer)?;
+        if let Some(last) = connection.repeated(py, head) {
+            return last.copy();
+        }
         if connection.repeats_names(head) {
             if let Some(last) = connection.update(py, names, head)? {
                 return last.copy();
@@ -145,7 +148,7 @@ impl Builder {
             let environ = template.base.bind(py).copy()?;
             if connection.fill(py, names, head, &environ)? {
                 // The third request of this form, and those that follow, are copied from it.
-                connection.keep(environ.copy()?);
+                connection.keep(environ.copy()?, head);
             }
             return Ok(environ);
         }
@@ -166,7 +169,10 @@ impl Builder {
             let query = text::latin1(py, head.query())?;
             environ.set_item(intern!(py, "QUERY_STRING"), query)?;
         }
-        let forwarded = field(head, b"script_name");
+        let forwarded = match head.has_underscores() {
+            true => field(head, b"script_name"),
+            false => None,
+        };
         let script = forwarded.unwrap_or(self.script_name.as_bytes());
         let Some(rest) = head.path().strip_prefix(script) else {
             return Err(Failure::Misconfigured(format!(

@@ -147,6 +147,7 @@ impl Face {
     }
 
     /// A child that the application forked has come back out of it.
+    #[cold]
     pub(crate) fn forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
         let error = error.map(|error| error.value(py));
         self.object.call_method1(py, "forked", (error,)).map(drop)

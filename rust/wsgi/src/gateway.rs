@@ -88,12 +88,12 @@ impl Gateway {
 
     /// Ends a child that the application forked, where it comes back into the server: neither the
     /// loop nor any socket is its own. `error` is what it raised.
+    #[inline]
     pub(crate) fn end_forked_child(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
         if forked_child() {
-            self.face.forked(py, error)
-        } else {
-            Ok(())
+            return self.face.forked(py, error);
         }
+        Ok(())
     }
 
     /// Whether connections may serve another request, as far as the worker goes.

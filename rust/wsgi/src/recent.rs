@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use meinheld_protocol::Head;
+use meinheld_protocol::{Head, SectionId};
 use meinheld_reactor::{ConnId, Peer};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     octets: usize,
     /// A template with all of them, once two requests had the same names.
     last: Option<Py<PyDict>>,
+    /// The header section that the template is of, if floor 1 knows it.
+    section: Option<SectionId>,
 }
 
 impl Recent {
@@ -78,7 +80,17 @@ impl Connection {
             values: Vec::new(),
             octets: 0,
             last: None,
+            section: None,
         })
+    }
+
+    /// The template, if the fields are just those of the last request.
+    pub(crate) fn repeated<'py>(&self, py: Python<'py>, head: &Head) -> Option<Bound<'py, PyDict>> {
+        let same = head.section().is_some() && head.section() == self.section;
+        self.last
+            .as_ref()
+            .filter(|_| same)
+            .map(|last| last.bind(py).clone())
     }
 
     /// Whether the fields have the names of the last request's, in the same order.
@@ -97,6 +109,7 @@ impl Connection {
     /// Remembers these names, and no values yet.
     pub(crate) fn learn_names(&mut self, head: &Head) {
         self.last = None;
+        self.section = None;
         self.values.clear();
         self.names.clear();
         for field in head.fields() {
@@ -145,7 +158,8 @@ impl Connection {
     }
 
     /// Remembers `environ`, which was [filled](Self::fill), as the template of the next request.
-    pub(crate) fn keep(&mut self, environ: Bound<'_, PyDict>) {
+    pub(crate) fn keep(&mut self, environ: Bound<'_, PyDict>, head: &Head) {
+        self.section = head.section();
         self.last = Some(environ.unbind());
     }
 
@@ -159,6 +173,7 @@ impl Connection {
         let Some(last) = self.last.as_ref().map(|last| last.bind(py).clone()) else {
             return Ok(None);
         };
+        self.section = None;
         for (known, field) in self.values.iter_mut().zip(head.fields()) {
             let before = text::octets(known.bind(py))?;
             if before == field.value {
@@ -173,6 +188,7 @@ impl Connection {
             last.set_item(names.key(py, field.name)?, &value)?;
             *known = value.unbind();
         }
+        self.section = head.section();
         Ok(Some(last))
     }
 }
