@@ -4,7 +4,15 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, final, type_check_only
 
-__all__ = ["Answer", "ClientSocket", "Input", "Loop", "Options", "Write"]
+__all__ = [
+    "ClientSocket",
+    "EarlyHints",
+    "Input",
+    "Loop",
+    "Options",
+    "StartResponse",
+    "Write",
+]
 
 @type_check_only
 class Face(Protocol):
@@ -118,17 +126,17 @@ class Loop:
         """Connections on which a request arrived after a drain had closed them."""
 
 @final
-class Answer:
-    """One request's answer."""
+class StartResponse:
+    """``start_response`` of PEP 3333."""
 
-    def start_response(
+    def __call__(
         self,
         status: str,
         headers: Iterable[tuple[str, str]],
         exc_info: Any = None,
         /,
     ) -> Write:
-        """Give the head (PEP 3333); return ``write``.
+        """Give the head; return ``write``.
 
         Raises:
             AssertionError: it was called before, and no ``exc_info`` is given.
@@ -136,7 +144,11 @@ class Answer:
             BaseException: the error in ``exc_info``, when the head has left.
         """
 
-    def early_hints(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None:
+@final
+class EarlyHints:
+    """``wsgi.early_hints``."""
+
+    def __call__(self, headers: Iterable[tuple[str | bytes, str | bytes]], /) -> None:
         """Send a 103 response (RFC 8297) if the client can have one: not after the head, nor to
         HTTP/1.0."""
 

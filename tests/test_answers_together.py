@@ -6,12 +6,13 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from harness import OURS, Client, Server, request
+from harness import OURS, Client, Server, Truncated, request
 
 pytestmark = pytest.mark.skipif(not OURS, reason="gunicorn's own workers write each answer")
 
 APP = """
 import socket
+import time
 
 LENGTH = [("Content-Length", "2")]
 
@@ -22,10 +23,26 @@ def meet(port):
         meeting.recv(1)
 
 
+class Reluctant:
+    def __init__(self, port):
+        self.port = port
+
+    def __del__(self):
+        meet(self.port)
+
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/meet":
         meet(environ["QUERY_STRING"])
+    if path == "/reluctant":
+        environ["test.reluctant"] = Reluctant(environ["QUERY_STRING"])
+    if path == "/long":
+        until = time.monotonic() + 0.1
+        while time.monotonic() < until:
+            pass
+    if path == "/stop":
+        raise StopIteration
     if path == "/take":
         taken = environ["gunicorn.socket"]
         taken.sendall(b"taken")
@@ -117,6 +134,53 @@ def test_answers_go_out_before_the_connection_is_taken_over(server: Server) -> N
         client.send(gets("/", "/", "/take"))
         assert_ok(client, 2)
         assert client.rest() == b"taken"
+
+
+def test_answers_go_out_before_a_later_request_gives_its_connection_up(server: Server) -> None:
+    with server.client() as client:
+        client.send(gets("/", "/", "/stop"))
+        assert_ok(client, 2)
+        with pytest.raises((Truncated, ConnectionError)):
+            client.response()
+
+
+def test_no_answer_waits_for_another_client(server: Server, meeting: socket.socket) -> None:
+    port = meeting.getsockname()[1]
+    with server.client() as first, server.client() as ahead, server.client() as other:
+        first.send(gets(f"/meet?{port}"))
+        with meeting.accept()[0]:
+            # Both come while the worker is busy, so that it finds them together.
+            ahead.send(gets("/", "/"))
+            other.send(gets(f"/meet?{port}"))
+        with meeting.accept()[0]:
+            assert_ok(ahead, 2)
+        assert_ok(first, 1)
+        assert_ok(other, 1)
+
+
+def test_once_a_call_was_long_no_answer_waits_for_the_next_one(
+    server: Server, meeting: socket.socket
+) -> None:
+    port = meeting.getsockname()[1]
+    with server.client() as client:
+        client.send(gets("/long"))
+        assert_ok(client, 1)
+        client.send(gets("/", "/", f"/meet?{port}"))
+        with meeting.accept()[0]:
+            assert_ok(client, 2)
+        assert_ok(client, 1)
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_an_answer_waits_for_no_destructor(
+    server: Server, meeting: socket.socket, connection: str
+) -> None:
+    target = f"/reluctant?{meeting.getsockname()[1]}"
+    with server.client() as client:
+        client.send(request("GET", target, {"Connection": connection}))
+        with meeting.accept()[0]:
+            assert_ok(client, 1)
+            assert connection == "keep-alive" or client.is_closed_by_peer()
 
 
 def test_a_client_that_ends_its_side_behind_its_requests_gets_all_answers(server: Server) -> None:

@@ -120,7 +120,7 @@ def crowded(request: pytest.FixtureRequest) -> Iterator[Crowded]:
 
 def test_a_request_takes_as_many_system_calls_beside_2000_connections(crowded: Crowded) -> None:
     # A wait that a signal of the tracer's interrupts is one more.
-    assert calls_of_requests(crowded.server) <= crowded.alone + 5
+    assert calls_of_requests(crowded.server) <= 1.1 * crowded.alone
 
 
 def test_2000_connections_that_do_nothing_take_no_system_call(crowded: Crowded) -> None:
@@ -163,7 +163,7 @@ def test_a_full_worker_serves_those_it_has_at_the_same_price() -> None:
             clients = full_of_idle(server, connections - 1)
             counts.append(calls_of_requests(server))
             let_go(clients)
-    assert counts[1] <= counts[0] + 5, counts
+    assert counts[1] <= 1.1 * counts[0], counts
 
 
 def test_a_full_worker_that_cannot_make_room_does_not_spin() -> None:

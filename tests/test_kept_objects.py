@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from harness import OURS, Server, request
+from harness import OURS, Server, eventually, request
 
 APP = """
-import threading
+import gc
+import weakref
 
 kept = {}
+known = weakref.WeakKeyDictionary()
 
 
 def parts(environ, start_response, write):
@@ -30,6 +32,11 @@ def app(environ, start_response):
     what = environ["QUERY_STRING"]
     write = start_response("200 OK", [("Content-Type", "text/plain")])
     mine = parts(environ, start_response, write)
+    if environ["PATH_INFO"] == "/weak":
+        return [weakly(mine[what])]
+    if environ["PATH_INFO"] == "/templates":
+        remembered = [d for d in gc.get_objects() if type(d) is dict and "HTTP_X_SECRET" in d]
+        return [b"%d" % sum(d is not environ for d in remembered)]
     if environ["PATH_INFO"] == "/keep":
         kept[what] = mine[what]
         return [b"kept"]
@@ -38,6 +45,15 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/late":
         return [late(what).encode()]
     return [environ["wsgi.input"].read()]
+
+
+def weakly(thing):
+    try:
+        seen = known.get(thing)
+        known[thing] = "seen"
+    except TypeError:
+        return b"never seen"
+    return (seen or "never seen").encode()
 
 
 def late(what):
@@ -103,3 +119,28 @@ def test_using_it_late_concerns_no_later_request(server: Server, what: str) -> N
         client.send(request("POST", "/", body=b"of the fourth"))
         assert client.response().body == b"of the fourth"
         assert client.rest() == b""
+
+
+@pytest.mark.skipif(not OURS, reason="others have other objects")
+@pytest.mark.parametrize("what", PARTS)
+def test_no_request_is_taken_for_an_earlier_one(server: Server, what: str) -> None:
+    """Not even by who holds no reference that counts."""
+    with server.client() as client:
+        for _ in range(5):
+            client.send(request("GET", f"/weak?{what}"))
+            assert client.response().body == b"never seen"
+
+
+@pytest.mark.skipif(not OURS, reason="it is about our own memory")
+def test_what_a_connection_has_said_is_forgotten_when_it_is_idle(server: Server) -> None:
+    with server.client() as talker, server.client() as observer:
+        for _ in range(4):
+            talker.send(request("GET", "/?read", {"X-Secret": "of the idle"}))
+            assert talker.response().status == 200
+
+        def remembered() -> int:
+            observer.send(request("GET", "/templates?read"))
+            return int(observer.response().body)
+
+        assert remembered() > 0
+        eventually(lambda: remembered() == 0, "the fields are forgotten")

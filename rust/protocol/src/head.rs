@@ -265,6 +265,11 @@ impl HeadPool {
         self.heads.give_back(head);
     }
 
+    /// Forgets what no connection has repeated since this was called last.
+    pub fn forget_unused(&mut self) {
+        self.sections.forget_unused();
+    }
+
     pub(crate) fn parts(&mut self) -> (&mut Heads, &mut Sections) {
         (&mut self.heads, &mut self.sections)
     }

@@ -35,6 +35,8 @@ pub(crate) struct Section {
     octets: Vec<u8>,
     /// What it says may depend on who sends it.
     trusted: bool,
+    /// It has come again since sections were last looked through.
+    used: bool,
     /// Where names and values of the fields that the policy keeps are in it.
     pub(crate) fields: Vec<(Span, Span)>,
     pub(crate) said: Said,
@@ -57,7 +59,7 @@ pub(crate) struct LastSection {
 impl LastSection {
     /// None was sent yet.
     pub(crate) const NONE: Self = Self {
-        place: 0,
+        place: u16::MAX,
         length: 0,
     };
 }
@@ -73,10 +75,29 @@ pub(crate) struct Sections {
 
 impl Sections {
     /// The section at the start of `octets`, if it is this connection's last one again.
-    pub(crate) fn find(&self, last: LastSection, trusted: bool, octets: &[u8]) -> Option<&Section> {
+    pub(crate) fn find(
+        &mut self,
+        last: LastSection,
+        trusted: bool,
+        octets: &[u8],
+    ) -> Option<&Section> {
+        let section = self
+            .kept
+            .get_mut(usize::from(last.place))
+            .filter(|section| octets.starts_with(&section.octets) && section.trusted == trusted)?;
+        section.used = true;
+        Some(section)
+    }
+
+    /// Forgets the sections that have not come again since this was called last: those of idle connections, and of
+    /// connections that are gone.
+    pub(crate) fn forget_unused(&mut self) {
         self.kept
-            .get(usize::from(last.place))
-            .filter(|section| octets.starts_with(&section.octets) && section.trusted == trusted)
+            .retain_mut(|section| core::mem::take(&mut section.used));
+        self.next = match self.kept.len() {
+            KEPT => 0,
+            some => some,
+        };
     }
 
     /// Keeps what was found in a section, if the connection seems to repeat itself. The offsets in `fields` count
@@ -104,6 +125,7 @@ impl Sections {
                 id,
                 octets: Vec::new(),
                 trusted,
+                used: true,
                 fields: Vec::new(),
                 said,
             });
@@ -113,6 +135,7 @@ impl Sections {
         section.octets.clear();
         section.octets.extend_from_slice(octets);
         section.trusted = trusted;
+        section.used = true;
         section.fields.clear();
         let moved = |(name, value): &(Span, Span)| (name.back(start), value.back(start));
         section.fields.extend(fields.iter().map(moved));
@@ -155,6 +178,21 @@ mod tests {
             learn(&mut sections, &mut last, &long);
         }
         assert!(sections.find(last, false, &long).is_none());
+    }
+
+    #[test]
+    fn what_does_not_come_again_is_forgotten() {
+        let (mut sections, mut last) = (Sections::default(), LastSection::NONE);
+        learn(&mut sections, &mut last, b"a: b\r\n\r\n");
+        learn(&mut sections, &mut last, b"a: b\r\n\r\n");
+        sections.forget_unused();
+        assert!(sections.find(last, false, b"a: b\r\n\r\n").is_some());
+        sections.forget_unused();
+        sections.forget_unused();
+        assert!(sections.find(last, false, b"a: b\r\n\r\n").is_none());
+        assert_eq!(sections.kept.len(), 0);
+        learn(&mut sections, &mut last, b"a: b\r\n\r\n");
+        assert!(sections.find(last, false, b"a: b\r\n\r\n").is_some());
     }
 
     #[test]

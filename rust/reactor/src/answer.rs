@@ -47,39 +47,6 @@ impl Reactor {
         }
     }
 
-    /// Sends the whole of an answer, for a caller that [finishes](Self::finish) it at once.
-    ///
-    /// Where the connection persists and its client has sent a next request already, the answer
-    /// waits for that one's, to leave with it in one write: unless requests take so long that the
-    /// write is not what matters. Where it ends, the FIN leaves in the same packet.
-    pub fn write_whole(&mut self, id: ConnId, answer: &[u8], persists: bool) -> Progress {
-        let Some(client) = self.client(id) else {
-            return Progress::Gone;
-        };
-        if persists || !client.outbox.is_empty() {
-            let holds = persists && client.pipelines() && self.is_quick();
-            let client = self.client(id).filter(|_| holds);
-            if client.is_some_and(|client| client.outbox.hold(answer)) {
-                return Progress::Accepted;
-            }
-            return self.write(id, &[answer]);
-        }
-        match client.transport.write_before_end(answer) {
-            Ok(taken) if taken == answer.len() => Progress::Accepted,
-            Ok(taken) => self.write(id, &[&answer[taken..]]),
-            Err(_) => {
-                self.vanish(id, true);
-                Progress::Gone
-            }
-        }
-    }
-
-    /// Whether the last event was yielded a moment ago.
-    fn is_quick(&mut self) -> bool {
-        self.clock.glance();
-        self.clock.now() == self.yielded_at
-    }
-
     /// Queues a piece of an answer; [`flush`](Self::flush) sends it.
     pub fn queue_segment(&mut self, id: ConnId, segment: Segment) {
         if let Some(client) = self.client(id) {
@@ -111,6 +78,7 @@ impl Reactor {
     /// Sends what is queued, as far as the kernel takes it, and watches for room for the rest.
     pub fn flush(&mut self, id: ConnId) -> Progress {
         let send = self.options.timeouts.send;
+        self.together.forget(id);
         let Some(client) = self.client(id) else {
             return Progress::Gone;
         };
@@ -220,18 +188,19 @@ impl Reactor {
     pub fn finish(&mut self, id: ConnId, keep: bool) {
         // What follows is measured from now, not from when the caller began its answer.
         self.clock.glance();
+        self.note_call();
         let keep = keep && self.body_permits(id);
         let Some(client) = self.client(id) else {
             return;
         };
         client.protocol.responded();
         client.room_wanted = None;
-        if client.outbox.is_empty() || (keep && client.outbox.is_held()) {
+        if client.outbox.is_empty() || (keep && client.outbox.is_deferred()) {
             return self.answered(id, keep);
         }
         client.phase = Phase::Flushing { keep };
-        if client.outbox.is_held() {
-            self.flush(id);
+        if client.outbox.is_deferred() {
+            self.send_deferred(id);
         } else {
             self.await_reader(id);
             self.update_interest(id);
@@ -308,13 +277,7 @@ impl Reactor {
 
     /// Answers a request that the application never gets to see.
     pub(crate) fn reject(&mut self, id: ConnId, cause: Rejection) {
-        // Answers to the requests before it, which waited for this one's.
-        if self
-            .client(id)
-            .is_some_and(|client| client.outbox.is_held())
-        {
-            self.flush(id);
-        }
+        self.send_deferred(id);
         let status = cause.status();
         let date = self.clock.date();
         let server = self.options.server;

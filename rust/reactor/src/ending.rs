@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use meinheld_protocol::Buffer;
 
-use crate::answer::Progress;
 use crate::client::{Client, Interest, Phase};
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event};
@@ -26,6 +25,8 @@ impl Reactor {
     /// Ends a connection whose answer failed after its head had left: by a reset, so that no
     /// client takes what it has for complete.
     pub fn abort(&mut self, id: ConnId) {
+        // Answers to the requests before it are whole.
+        self.send_deferred(id);
         if let Some(client) = self.client(id) {
             client.transport.reset();
             self.drop_client(id);
@@ -34,7 +35,6 @@ impl Reactor {
 
     /// Gives the connection away: the reactor forgets it, and no answer is written.
     pub fn detach(&mut self, id: ConnId) -> Option<Detached> {
-        self.send_held(id);
         let mut client = self.forget(id)?;
         if client.interest != Interest::Unregistered {
             let _ = self.selector.remove(&client.transport);
@@ -46,24 +46,6 @@ impl Reactor {
             socket: client.transport.into_fd(),
             leftover,
         })
-    }
-
-    /// Sends the answers to earlier requests, which wait for the present one's that will not come,
-    /// before the connection is somebody else's.
-    fn send_held(&mut self, id: ConnId) {
-        let patience = self.options.timeouts.send;
-        if !self
-            .client(id)
-            .is_some_and(|client| client.outbox.is_held())
-        {
-            return;
-        }
-        while self.flush(id) == Progress::Pending {
-            let client = self.client(id);
-            if !client.is_some_and(|client| client.transport.await_room(patience)) {
-                break;
-            }
-        }
     }
 
     /// Takes back the socket of a connection that was [given away](Self::detach), and of which

@@ -41,6 +41,7 @@ mod selector;
 mod spool;
 mod sys;
 mod timers;
+mod together;
 mod transport;
 mod waker;
 mod window;

@@ -56,8 +56,8 @@ impl fmt::Debug for Segment {
 const GATHERED: usize = 32;
 /// Octets up to which small pieces are put together.
 const MERGED: usize = 16 * 1024;
-/// Octets of memory for answers that are held.
-const HELD_AT_FIRST: usize = 2048;
+/// Octets of memory for answers that are deferred.
+const DEFERRED_AT_FIRST: usize = 2048;
 /// Octets sent to one client in one go, so that a fast reader does not hold a turn.
 const SENT_AT_ONCE: u64 = 1 << 20;
 
@@ -69,7 +69,7 @@ pub(crate) struct Outbox {
     /// Octets that wait in memory, those that are gone not counted.
     octets: usize,
     /// Nothing of it has been offered to the kernel yet: it waits for more.
-    held: bool,
+    deferred: bool,
 }
 
 impl Outbox {
@@ -79,27 +79,27 @@ impl Outbox {
 
     /// Whether something waits for the kernel to have room for it.
     pub(crate) fn is_stuck(&self) -> bool {
-        !self.is_empty() && !self.held
+        !self.is_empty() && !self.deferred
     }
 
-    /// Whether what waits is [held](Self::hold).
-    pub(crate) fn is_held(&self) -> bool {
-        self.held
+    /// Whether what waits is [deferred](Self::defer).
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred
     }
 
     /// Keeps octets for the next [`flush`](Self::flush); `false` where too many would be kept, or
     /// others wait for the kernel.
-    pub(crate) fn hold(&mut self, octets: &[u8]) -> bool {
+    pub(crate) fn defer(&mut self, octets: &[u8]) -> bool {
         let fits = self.octets + octets.len() <= MERGED;
         if self.is_stuck() || !fits {
             return false;
         }
-        self.held = true;
+        self.deferred = true;
         self.octets += octets.len();
         match self.segments.back_mut() {
             Some(Segment::Bytes(last)) => last.extend_from_slice(octets),
             _ => {
-                let mut first = Vec::with_capacity(HELD_AT_FIRST);
+                let mut first = Vec::with_capacity(DEFERRED_AT_FIRST);
                 first.extend_from_slice(octets);
                 self.segments.push_back(Segment::Bytes(first));
             }
@@ -134,7 +134,7 @@ impl Outbox {
 
     /// Sends until the kernel takes no more, or much has been sent; says how many octets it took.
     pub(crate) fn flush(&mut self, transport: &Transport) -> io::Result<u64> {
-        self.held = false;
+        self.deferred = false;
         let mut total = 0;
         while let Some(first) = self.segments.front_mut() {
             let taken = match first {
@@ -181,7 +181,10 @@ impl Outbox {
             skip = 0;
             count += 1;
         }
-        transport.write(&slices[..count])
+        match (&slices[..count], self.segments.get(count)) {
+            ([octets], Some(Segment::File { .. })) => transport.write_more(octets),
+            (octets, _) => transport.write(octets),
+        }
     }
 
     fn drop_sent(&mut self, mut taken: usize) {

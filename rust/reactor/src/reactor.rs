@@ -22,6 +22,7 @@ use crate::proxy::ProxyProtocol;
 use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
 use crate::spool::Spooling;
 use crate::timers::{TimerKey, Timers};
+use crate::together::Together;
 use crate::waker::Waker;
 
 /// How request bodies reach the caller.
@@ -153,6 +154,7 @@ pub struct Reactor {
     pub(crate) late: u64,
     /// When the last event was yielded.
     pub(crate) yielded_at: Tick,
+    pub(crate) together: Together,
     wait_storage: Vec<(Token, Readiness)>,
 }
 
@@ -193,12 +195,14 @@ impl Reactor {
             unwatched: Vec::new(),
             late: 0,
             yielded_at: 0,
+            together: Together::default(),
             wait_storage: Vec::new(),
         })
     }
 
     /// The next thing that happened; `None` when it is time to wait.
     pub fn poll(&mut self) -> Option<Event> {
+        self.keep_together();
         loop {
             match self.queue.pop_front()? {
                 // Taken already.
@@ -234,6 +238,7 @@ impl Reactor {
     /// The next wait of a caller that will leave pending events where they are, because it only
     /// waits for [room](Self::want_room) in one answer.
     pub fn prepare_io_wait(&mut self, limit: Duration) -> Wait {
+        self.part();
         self.adjust_accepting();
         self.watch_unanswered();
         let timeout = match self.timers.next() {
@@ -337,6 +342,11 @@ impl Reactor {
         // The caller may have been busy since the last turn.
         self.clock.glance();
         self.clock.date()
+    }
+
+    /// Forgets the header sections that no client has repeated since this was called last.
+    pub fn forget_unused(&mut self) {
+        self.heads.forget_unused();
     }
 
     /// Takes back a head that [`Event::Request`] gave, so that the next one allocates nothing.

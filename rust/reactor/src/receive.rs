@@ -266,9 +266,9 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        if client.phase == Phase::Receiving && client.outbox.is_held() {
-            // The request behind the answers that wait for it is not whole after all.
-            self.flush(id);
+        if client.phase == Phase::Receiving && client.outbox.is_deferred() {
+            // The request behind them is not whole after all: its body is missing.
+            self.send_deferred(id);
         }
         let Some(client) = self.client(id) else {
             return;
@@ -365,7 +365,7 @@ impl Reactor {
             peer: client.peer.clone(),
             origin: client.proxying.origin().copied().map(Box::new),
         };
-        self.emit(Event::Request(request));
+        self.enqueue(id, Event::Request(request));
     }
 
     /// Waits for what the protocol awaits, as long as that may take.

@@ -4,7 +4,6 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
@@ -59,15 +58,20 @@ impl Transport {
     /// Writes what the kernel takes; `Ok(0)` means that it takes nothing now.
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // One buffer, which most answers are, is cheaper to hand over alone.
-        Self::taken(match slices {
-            [octets] => rustix::net::send(&self.fd, octets, SendFlags::NOSIGNAL),
-            _ => rustix::io::writev(&self.fd, slices),
-        })
+        match slices {
+            [octets] => self.send(octets, SendFlags::empty()),
+            _ => Self::taken(rustix::io::writev(&self.fd, slices)),
+        }
     }
 
-    /// As [`write`](Self::write), for what is followed by the end at once.
-    pub(crate) fn write_before_end(&self, octets: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+    /// As [`write`](Self::write), for octets that a file or the end follows at once: they leave in one packet with
+    /// what follows.
+    pub(crate) fn write_more(&self, octets: &[u8]) -> io::Result<usize> {
+        self.send(octets, SendFlags::MORE)
+    }
+
+    fn send(&self, octets: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | flags;
         Self::taken(rustix::net::send(&self.fd, octets, flags))
     }
 
@@ -94,13 +98,6 @@ impl Transport {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Waits until the kernel takes more; `false` when it has not for this long.
-    pub(crate) fn await_room(&self, patience: Duration) -> bool {
-        let mut polled = [PollFd::new(&self.fd, PollFlags::OUT)];
-        let patience = Timespec::try_from(patience).ok();
-        rustix::event::poll(&mut polled, patience.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     /// Says that nothing more will be sent, and goes on receiving.

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Last};
 use crate::failure::Failure;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
@@ -143,7 +143,7 @@ fn send_file(
     part: Part,
 ) -> Result<(), Failure> {
     let length = usize::try_from(part.length).unwrap_or(usize::MAX);
-    exchange.framed(length, false, |reactor, id, frame| {
+    exchange.framed(length, Last::No, |reactor, id, frame| {
         outgoing::queue_file(reactor, id, frame, part.file, part.offset);
     })?;
     gateway.flush(py, exchange.id())

@@ -10,14 +10,17 @@ use crate::exchange::{Exchange, Refusal};
 use crate::failure::Failure;
 use crate::given::{bytes_block, hint_octets, native};
 
-/// One request's answer, as its application sees it.
+// None of these has weak references: who holds no other one can not come by one any more, which is
+// what lets them be [used again](crate::objects).
+
+/// `start_response` of PEP 3333.
 #[pyclass(frozen, module = "meinheld_worker._core")]
-pub struct Answer {
+pub struct StartResponse {
     exchange: Arc<Exchange>,
     write: Py<Write>,
 }
 
-impl Answer {
+impl StartResponse {
     pub(crate) fn new(py: Python<'_>, exchange: &Arc<Exchange>) -> PyResult<Self> {
         let write = Write {
             exchange: Arc::clone(exchange),
@@ -28,17 +31,17 @@ impl Answer {
         })
     }
 
-    /// What `start_response` returns.
+    /// What it returns.
     pub(crate) fn write(&self) -> &Py<Write> {
         &self.write
     }
 }
 
 #[pymethods]
-impl Answer {
-    /// `start_response(status, headers, exc_info=None)` of PEP 3333; returns `write`.
+impl StartResponse {
+    /// `start_response(status, headers, exc_info=None)`; returns `write`.
     #[pyo3(signature = (status, headers, exc_info=None, /))]
-    fn start_response(
+    fn __call__(
         &self,
         status: &Bound<'_, PyAny>,
         headers: &Bound<'_, PyAny>,
@@ -73,10 +76,27 @@ impl Answer {
         }
         Ok(self.write.clone_ref(py))
     }
+}
 
-    /// `wsgi.early_hints(headers)`: a 103 response (RFC 8297), where the client may get one.
+/// `wsgi.early_hints`: a 103 response (RFC 8297), where the client may get one.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct EarlyHints {
+    exchange: Arc<Exchange>,
+}
+
+impl EarlyHints {
+    pub(crate) fn new(exchange: &Arc<Exchange>) -> Self {
+        Self {
+            exchange: Arc::clone(exchange),
+        }
+    }
+}
+
+#[pymethods]
+impl EarlyHints {
+    /// Raises `ValueError` for what is no header.
     #[pyo3(signature = (headers, /))]
-    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __call__(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         self.exchange.gateway.end_forked_child(headers.py(), None)?;
         if !self.exchange.takes_hints() {
             return Ok(());

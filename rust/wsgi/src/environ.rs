@@ -1,7 +1,7 @@
 //! `environ`: a template per listener, copied, and the keys of one request (PEP 3333; every key
 //! as gunicorn's `http/wsgi.py` sets it).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use meinheld_protocol::{Field, Head, Scheme, Version};
 use meinheld_reactor::Request;
@@ -130,32 +130,45 @@ impl Builder {
         let head = &*request.head;
         // Before the lock: the first use of an interned string lets the interpreter go.
         let _ = (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT"));
-        // Only strings and dictionaries of them are made under this lock: no Python code runs, and
-        // the interpreter is kept. Whoever waits for it lets others have it.
-        let mut known = self
-            .known
-            .lock_py_attached(py)
-            .unwrap_or_else(PoisonError::into_inner);
-        let (names, recent) = &mut *known;
-        let connection = recent.connection(py, request.id, &request.peer)?;
-        if let Some(last) = connection.repeated(py, head) {
+        let last = {
+            let (names, recent) = &mut *self.known(py);
+            recent
+                .connection(py, request.id, &request.peer)?
+                .template(py, names, head)?
+        };
+        if let Some(last) = last {
             return last.copy();
         }
-        if connection.repeats_names(head) {
-            if let Some(last) = connection.update(py, names, head)? {
-                return last.copy();
-            }
-            let environ = template.base.bind(py).copy()?;
-            if connection.fill(py, names, head, &environ)? {
-                // The third request of this form, and those that follow, are copied from it.
-                connection.keep(environ.copy()?, head);
-            }
-            return Ok(environ);
-        }
-        connection.learn_names(head);
         let environ = template.base.bind(py).copy()?;
-        connection.fill(py, names, head, &environ)?;
+        let comes_again = {
+            let (names, recent) = &mut *self.known(py);
+            recent
+                .connection(py, request.id, &request.peer)?
+                .fill(py, names, head, &environ)?
+        };
+        if comes_again {
+            // The third request of this form, and those that follow, are copied from it.
+            let kept = environ.copy()?.unbind();
+            let (_, recent) = &mut *self.known(py);
+            recent
+                .connection(py, request.id, &request.peer)?
+                .keep(kept, head);
+        }
         Ok(environ)
+    }
+
+    /// Under this lock strings are made, put into dictionaries and freed, and nothing else: no Python
+    /// code runs, and the interpreter is kept. A new dictionary could be what the garbage collector
+    /// was waiting for. Whoever waits for the lock lets others run.
+    fn known(&self, py: Python<'_>) -> MutexGuard<'_, (Names, Recent)> {
+        self.known
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what connections have said that have been silent since it was called last.
+    pub(crate) fn forget_silent(&self, py: Python<'_>) {
+        self.known(py).1.forget_silent();
     }
 
     fn add_target(

@@ -51,10 +51,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) lead: &'a mut Vec<u8>,
     pub(crate) length: usize,
     pub(crate) tail: &'static [u8],
-    /// Whether this is the whole of an answer.
-    pub(crate) whole: bool,
-    /// Whether another answer may follow.
-    pub(crate) persistent: bool,
+    /// Of the whole of an answer that is over with it: whether the connection persists.
+    pub(crate) finishes: Option<bool>,
 }
 
 impl<'a> Frame<'a> {
@@ -270,28 +268,32 @@ impl Exchange {
     }
 
     /// Admits `octets` of body, with the head where that is still owed, and gives their frame to
-    /// `give`. `last` says that nothing follows them, so that the end of the body leaves in the
-    /// same write. The answer stays locked: what another thread of the application's sends late
+    /// `give`. If they are the last, the end of the body leaves in the same write. The answer stays locked: what another thread of the application's sends late
     /// must not come between the octets of the connection's next answer.
     pub(crate) fn framed<T>(
         &self,
         octets: usize,
-        last: bool,
+        last: Last,
         give: impl FnOnce(&mut Reactor, ConnId, Frame<'_>) -> T,
     ) -> Result<T, Failure> {
         let mut state = self.state();
         let state = &mut *state;
         let mut reactor = self.gateway.reactor();
         let (first, mut sending) = self.open(state, &mut reactor)?;
-        let (length, tail) = sending.body.frame(&mut state.storage, octets, last);
+        let (length, tail) = sending
+            .body
+            .frame(&mut state.storage, octets, last != Last::No);
         sending.sent += length as u64;
-        state.answer = Answer::Sending(sending);
+        let whole = first && last == Last::AndOver && sending.body.end() == Ok(b"");
+        state.answer = match whole {
+            true => Answer::Over,
+            false => Answer::Sending(sending),
+        };
         let frame = Frame {
             lead: &mut state.storage,
             length,
             tail,
-            whole: first && last && sending.body.end() == Ok(b""),
-            persistent: sending.persistent,
+            finishes: whole.then_some(sending.persistent),
         };
         Ok(give(&mut reactor, state.id, frame))
     }
@@ -304,15 +306,20 @@ impl Exchange {
         }
         let pinned = PinnedBytes::worthwhile(block);
         let way = &self.gateway.way;
-        let ends_at_once = way.is_inline() && !self.gateway.face.wants_records();
+        // Nobody is told of it afterwards, and the iterable has no close(): it can be over at once.
+        let over = way.is_inline() && pinned.is_none() && !self.gateway.face.wants_records();
+        let last = match (last, over) {
+            (false, _) => Last::No,
+            (true, false) => Last::Block,
+            (true, true) => Last::AndOver,
+        };
         let send = || {
             self.framed(octets.len(), last, |reactor, id, frame| match pinned {
                 Some(pinned) => outgoing::send_pinned(reactor, id, frame, pinned),
-                None if frame.whole && ends_at_once => {
-                    let persistent = frame.persistent;
-                    reactor.write_whole(id, frame.merge(octets), persistent)
-                }
-                None => reactor.write(id, &[frame.merge(octets)]),
+                None => match frame.finishes {
+                    Some(persists) => reactor.answer(id, frame.merge(octets), persists),
+                    None => reactor.write(id, &[frame.merge(octets)]),
+                },
             })
         };
         let progress = if way.releases(octets.len()) {
@@ -333,7 +340,7 @@ impl Exchange {
             return Ok(());
         }
         let pinned = PinnedBytes::worthwhile(block);
-        self.framed(octets.len(), false, |reactor, id, frame| {
+        self.framed(octets.len(), Last::No, |reactor, id, frame| {
             outgoing::queue(reactor, id, frame, octets, pinned);
         })
     }
@@ -374,6 +381,16 @@ impl Exchange {
 
     /// Waits until so little of this answer is on its way that the application may give more.
     pub(crate) fn wait_for_room(&self, py: Python<'_>) -> Result<(), Failure> {
+        self.wait_for_client(py, self.gateway.way.ahead())
+    }
+
+    /// Waits until the kernel has all that was sent so far, answers to earlier requests included.
+    pub(crate) fn wait_until_sent(&self, py: Python<'_>) -> Result<(), Failure> {
+        self.gateway.flush(py, self.id())?;
+        self.wait_for_client(py, 0)
+    }
+
+    fn wait_for_client(&self, py: Python<'_>, ahead: usize) -> Result<(), Failure> {
         let Gateway { way, .. } = &*self.gateway;
         let id = self.id();
         loop {
@@ -383,7 +400,7 @@ impl Exchange {
                 if self.over.load(SeqCst) {
                     return Err(Failure::Gone);
                 }
-                let progress = reactor.want_room(id, way.ahead());
+                let progress = reactor.want_room(id, ahead);
                 if progress == Progress::Pending {
                     way.expect(id);
                 }
@@ -452,6 +469,17 @@ impl Exchange {
         matches!(state.answer, Answer::Awaited | Answer::Begun(_))
             && state.request.version >= Version::HTTP_11
     }
+}
+
+/// What follows octets of a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// More, perhaps.
+    No,
+    /// The end of the body.
+    Block,
+    /// The end of the body, and of the request's business with its connection.
+    AndOver,
 }
 
 /// What a head is begun with.

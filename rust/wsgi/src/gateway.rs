@@ -54,6 +54,8 @@ pub(crate) struct Gateway {
     signals: ForeignId,
     /// When the next beat is due, in milliseconds of the reactor's.
     beat_due: AtomicU64,
+    /// Beats so far.
+    beats: AtomicU64,
     /// The worker was told to leave, and the loop has not looked yet.
     leaving: AtomicBool,
     /// How long a drain may take.
@@ -74,6 +76,7 @@ impl Gateway {
             signals,
             // The first beat is due at once: until then the arbiter cannot tell a hung worker.
             beat_due: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
             grace: options.graceful_timeout - FAREWELL.min(options.graceful_timeout / 4),
             grace_ends: OnceLock::new(),
@@ -202,12 +205,22 @@ impl Gateway {
     }
 
     pub(crate) fn beat(&self, py: Python<'_>) -> PyResult<()> {
-        let due = self.reactor().uptime() + BEAT;
+        let due = {
+            let mut reactor = self.reactor();
+            reactor.forget_unused();
+            reactor.uptime() + BEAT
+        };
         self.beat_due.store(due, Ordering::Relaxed);
+        self.beats.fetch_add(1, Ordering::Relaxed);
         if !self.face.beat(py)? {
             self.leave();
         }
         Ok(())
+    }
+
+    /// How often the heart has beaten.
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// Begins to leave, once.

@@ -35,7 +35,9 @@ mod worker;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::callables::Answer;
+    use crate::callables::EarlyHints;
+    #[pymodule_export]
+    use crate::callables::StartResponse;
     #[pymodule_export]
     use crate::callables::Write;
     #[pymodule_export]

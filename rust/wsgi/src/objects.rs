@@ -4,25 +4,23 @@
 use std::sync::Arc;
 
 use meinheld_reactor::{Body, Request};
-use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::callables::Answer;
+use crate::callables::{EarlyHints, StartResponse};
 use crate::exchange::Exchange;
 use crate::ffi::sharing::is_sole;
 use crate::gateway::Gateway;
 use crate::input::Input;
 use crate::socket::ClientSocket;
 
-/// What shares the exchange with [`Objects`] while nobody else does: the answer, its `write`, the
-/// input and the socket.
-const SHARING: usize = 4;
+/// What shares the exchange with [`Objects`] while nobody else does: the three callables, the input
+/// and the socket.
+const SHARING: usize = 5;
 
 pub(crate) struct Objects {
     pub(crate) exchange: Arc<Exchange>,
-    answer: Py<Answer>,
-    pub(crate) start_response: Py<PyAny>,
-    pub(crate) early_hints: Py<PyAny>,
+    pub(crate) start_response: Py<StartResponse>,
+    pub(crate) early_hints: Py<EarlyHints>,
     pub(crate) input: Py<Input>,
     pub(crate) socket: Py<ClientSocket>,
 }
@@ -31,11 +29,9 @@ impl Objects {
     /// Objects without a request.
     pub(crate) fn new(py: Python<'_>, gateway: &Arc<Gateway>) -> PyResult<Self> {
         let exchange = Arc::new(Exchange::new(Arc::clone(gateway)));
-        let answer = Bound::new(py, Answer::new(py, &exchange)?)?;
         Ok(Self {
-            start_response: answer.getattr(intern!(py, "start_response"))?.unbind(),
-            early_hints: answer.getattr(intern!(py, "early_hints"))?.unbind(),
-            answer: answer.unbind(),
+            start_response: Py::new(py, StartResponse::new(py, &exchange)?)?,
+            early_hints: Py::new(py, EarlyHints::new(&exchange))?,
             input: Py::new(py, Input::new(Arc::clone(&exchange)))?,
             socket: Py::new(py, ClientSocket::new(Arc::clone(&exchange)))?,
             exchange,
@@ -51,13 +47,11 @@ impl Objects {
     /// Whether nobody else can ever use them: the request is over, and its application has kept
     /// none of them.
     pub(crate) fn are_free(&self, py: Python<'_>) -> bool {
-        let free = is_sole(&self.start_response, 1, py)
-            && is_sole(&self.early_hints, 1, py)
-            && is_sole(&self.input, 1, py)
-            && is_sole(&self.socket, 1, py)
-            && is_sole(self.answer.get().write(), 1, py)
-            // Its two methods hold it, too.
-            && is_sole(&self.answer, 3, py)
+        let free = is_sole(&self.start_response, py)
+            && is_sole(self.start_response.get().write(), py)
+            && is_sole(&self.early_hints, py)
+            && is_sole(&self.input, py)
+            && is_sole(&self.socket, py)
             && Arc::strong_count(&self.exchange) == 1 + SHARING
             && !self.socket.get().is_taken(py);
         if free {

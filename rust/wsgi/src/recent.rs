@@ -26,6 +26,8 @@ pub(crate) struct Recent {
 /// What is remembered of one connection.
 pub(crate) struct Connection {
     id: ConnId,
+    /// It has asked for nothing since connections were last looked through.
+    silent: bool,
     /// REMOTE_ADDR.
     address: Py<PyString>,
     /// REMOTE_PORT, which a unix socket does not have.
@@ -58,9 +60,27 @@ impl Recent {
         if place.as_ref().is_none_or(|known| known.id != id) {
             *place = None;
         }
-        match place {
-            Some(known) => Ok(known),
-            none => Ok(none.insert(Connection::new(py, id, peer)?)),
+        let connection = match place {
+            Some(known) => known,
+            none => none.insert(Connection::new(py, id, peer)?),
+        };
+        connection.silent = false;
+        Ok(connection)
+    }
+
+    /// Forgets connections that have not been asked for since it was called last: they are idle, or
+    /// gone.
+    pub(crate) fn forget_silent(&mut self) {
+        for place in &mut self.connections {
+            if place
+                .as_mut()
+                .is_some_and(|known| std::mem::replace(&mut known.silent, true))
+            {
+                *place = None;
+            }
+        }
+        while let Some(None) = self.connections.last() {
+            self.connections.pop();
         }
     }
 }
@@ -74,6 +94,7 @@ impl Connection {
         };
         Ok(Self {
             id,
+            silent: false,
             address: PyString::new(py, &address).unbind(),
             port: port.map(|port| PyString::new(py, &port.to_string()).unbind()),
             names: Vec::new(),
@@ -84,17 +105,29 @@ impl Connection {
         })
     }
 
-    /// The template, if the fields are just those of the last request.
-    pub(crate) fn repeated<'py>(&self, py: Python<'py>, head: &Head) -> Option<Bound<'py, PyDict>> {
-        let same = head.section().is_some() && head.section() == self.section;
-        self.last
-            .as_ref()
-            .filter(|_| same)
-            .map(|last| last.bind(py).clone())
+    /// A template with all that this request says of the connection and in its fields, if there is one.
+    /// Otherwise the names of the fields are remembered, for [`fill`](Self::fill).
+    pub(crate) fn template<'py>(
+        &mut self,
+        py: Python<'py>,
+        names: &mut Names,
+        head: &Head,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if let Some(last) = &self.last
+            && self.section.is_some()
+            && self.section == head.section()
+        {
+            return Ok(Some(last.bind(py).clone()));
+        }
+        if self.repeats_names(head) {
+            return self.update(py, names, head);
+        }
+        self.learn_names(head);
+        Ok(None)
     }
 
     /// Whether the fields have the names of the last request's, in the same order.
-    pub(crate) fn repeats_names(&self, head: &Head) -> bool {
+    fn repeats_names(&self, head: &Head) -> bool {
         let mut rest = &self.names[..];
         let same = head.fields().all(|field| {
             let behind = rest.strip_prefix(field.name);
@@ -107,7 +140,7 @@ impl Connection {
     }
 
     /// Remembers these names, and no values yet.
-    pub(crate) fn learn_names(&mut self, head: &Head) {
+    fn learn_names(&mut self, head: &Head) {
         self.last = None;
         self.section = None;
         self.values.clear();
@@ -118,8 +151,8 @@ impl Connection {
         }
     }
 
-    /// Adds all that is known of a request whose names are known; says whether it can serve as a
-    /// template for the next one.
+    /// Adds what the connection and the fields say; says whether that can serve as a template, because
+    /// the last request had the same names.
     pub(crate) fn fill(
         &mut self,
         py: Python<'_>,
@@ -132,8 +165,8 @@ impl Connection {
             environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
         }
         let mut octets = self.names.len();
+        let mut plain = !self.values.is_empty();
         let mut values = Vec::with_capacity(self.values.len());
-        let mut plain = true;
         for (line, field) in head.fields().enumerate() {
             let value = match self.values.get(line).map(|known| known.bind(py)) {
                 Some(known) if text::is_latin1(known, field.value) => known.clone(),
@@ -158,13 +191,13 @@ impl Connection {
     }
 
     /// Remembers `environ`, which was [filled](Self::fill), as the template of the next request.
-    pub(crate) fn keep(&mut self, environ: Bound<'_, PyDict>, head: &Head) {
+    pub(crate) fn keep(&mut self, environ: Py<PyDict>, head: &Head) {
         self.section = head.section();
-        self.last = Some(environ.unbind());
+        self.last = Some(environ);
     }
 
     /// Brings the template up to a request with the same names, if there is one.
-    pub(crate) fn update<'py>(
+    fn update<'py>(
         &mut self,
         py: Python<'py>,
         names: &mut Names,

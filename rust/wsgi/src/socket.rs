@@ -11,6 +11,7 @@ use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::exchange::Exchange;
+use crate::failure::Failure;
 use crate::ffi::descriptor;
 
 /// `MSG_PEEK` of recv(2).
@@ -64,6 +65,17 @@ impl ClientSocket {
         }
         // Before the lock: in a child it may have been another thread's when the process forked.
         self.exchange.gateway.end_forked_child(py, None)?;
+        if self.exchange.is_over() {
+            return Err(closed());
+        }
+        // Before any lock: it may have to wait for the client.
+        match self.exchange.wait_until_sent(py) {
+            Ok(()) => {}
+            Err(Failure::Raised(error)) => return Err(error),
+            // By another thread, which shares it.
+            Err(_) if self.exchange.is_taken_over() => {}
+            Err(_) => return Err(closed()),
+        }
         // `get_or_try_init` alone would let a second thread try, and fail, meanwhile.
         let _taking = self
             .taking

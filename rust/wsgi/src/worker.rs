@@ -156,8 +156,10 @@ impl Loop {
     fn turns_beside_threads(&self, py: Python<'_>, pool: &Pool) -> PyResult<()> {
         let gateway = &self.service.gateway;
         let mut overflow = Overflow::default();
+        let mut beats = 0;
         gateway.tend(py)?;
         while !gateway.is_finished() {
+            self.forget_silent(py, &mut beats);
             let news = py.detach(|| overflow.turn(gateway, pool))?;
             for event in news {
                 self.handle(py, &mut Slot::new(0), event)?;
@@ -171,8 +173,10 @@ impl Loop {
     fn turns_inline(&self, py: Python<'_>) -> PyResult<()> {
         let gateway = &self.service.gateway;
         let mut slot = Slot::new(0);
+        let mut beats = 0;
         gateway.tend(py)?;
         while !gateway.is_finished() {
+            self.forget_silent(py, &mut beats);
             gateway.turn(py, false)?;
             let mut share = Share::default();
             while let Some(event) = gateway.next(py, &mut share)? {
@@ -180,6 +184,14 @@ impl Loop {
             }
         }
         Ok(())
+    }
+
+    /// Once a beat: what idle connections have said is not kept.
+    fn forget_silent(&self, py: Python<'_>, beats: &mut u64) {
+        let now = self.service.gateway.beats();
+        if std::mem::replace(beats, now) != now {
+            self.service.environs.forget_silent(py);
+        }
     }
 
     fn handle(&self, py: Python<'_>, slot: &mut Slot, event: Event) -> PyResult<()> {

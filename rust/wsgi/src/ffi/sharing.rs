@@ -3,10 +3,9 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// Whether no more than `ours` references to `object` are left, which are all the caller's own. Only
-/// meaningful with the GIL, and for a class without weak references: then nobody can come by another
-/// one.
-pub(crate) fn is_sole<T>(object: &Py<T>, ours: isize, _py: Python<'_>) -> bool {
+/// Whether `object` is the only reference there is. Only meaningful with the GIL, and for a class
+/// without weak references: then nobody can come by another one.
+pub(crate) fn is_sole<T>(object: &Py<T>, _py: Python<'_>) -> bool {
     // SAFETY: it is alive, as `object` is a reference to it.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) <= ours }
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
