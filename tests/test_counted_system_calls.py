@@ -84,7 +84,7 @@ def test_a_request_costs_one_receive_and_one_send(server: Server, what: bytes) -
     assert Counter(turns(counted(server, what))) == {TURN: COUNT}
 
 
-def test_answers_to_pipelined_requests_leave_in_one_write(server: Server) -> None:
+def turns_of_bursts(server: Server) -> Counter[tuple[str, ...]]:
     burst = HELLO * PIPELINED
     with server.client() as client:
 
@@ -97,12 +97,22 @@ def test_answers_to_pipelined_requests_leave_in_one_write(server: Server) -> Non
         ask_for_bursts(5)
         with traced(server.worker_pid()) as trace:
             ask_for_bursts(COUNT + 1)
-    found = Counter(turns(trace))
-    # All but one of a burst cost nothing; what is behind the last burst's last answer is not seen.
-    # Where the clock has moved on, answers that are ready are sent, and the sockets looked at.
-    assert found.pop(TURN) == COUNT
-    assert found.pop(()) > 0.8 * (COUNT + 1) * (PIPELINED - 1)
-    assert set(found) <= {("send",), ("wait",), ("send", "wait")}
+    return Counter(turns(trace))
+
+
+def test_answers_to_pipelined_requests_leave_in_one_write() -> None:
+    """All but one of a burst cost nothing; what is behind the last burst's last answer is not seen.
+    Where the clock has moved on, answers that are ready are sent, and the sockets looked at; where
+    a worker was stopped for long, answers do not wait for a while: then another one is tried."""
+    for _ in range(5):
+        with Server.start(APP, "--keep-alive", "60", "--threads", "1") as server:
+            found = turns_of_bursts(server)
+        assert found.pop(TURN) == COUNT
+        together = found.pop(())
+        assert set(found) <= {("send",), ("wait",), ("send", "wait")}
+        if together > 0.8 * (COUNT + 1) * (PIPELINED - 1):
+            return
+    pytest.fail(f"of {(COUNT + 1) * (PIPELINED - 1)} answers only {together} left with the next")
 
 
 def test_a_body_of_100_kib_costs_few_receives(server: Server) -> None:
