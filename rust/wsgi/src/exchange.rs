@@ -425,10 +425,15 @@ impl Exchange {
             sending.body = BodyEncoder::Omitted;
             return Ok(End::Complete(sending.persistent));
         }
-        if matches!(state.answer, Answer::Awaited) {
-            return Err(Failure::Raised(PyAssertionError::new_err(
-                "the application returned without having called start_response()",
-            )));
+        match state.answer {
+            // Whole already, most often.
+            Answer::Over => return Err(Failure::Gone),
+            Answer::Awaited => {
+                return Err(Failure::Raised(PyAssertionError::new_err(
+                    "the application returned without having called start_response()",
+                )));
+            }
+            Answer::Begun(_) | Answer::Sending(_) | Answer::TakenOver => {}
         }
         let mut reactor = self.gateway.reactor();
         let (_, mut sending) = self.open(state, &mut reactor)?;
