@@ -8,7 +8,8 @@ one keep-alive connection, so that each request has a turn of the loop to itself
 - hello: the smallest WSGI application there is;
 - browser: the same, asked for with a browser's eleven header lines;
 - post: a body of 1 KiB, which the application reads;
-- flask: the smallest Flask application there is.
+- flask: the smallest Flask application there is;
+- access-log: hello, with a line in gunicorn's access log, written to `/dev/null`.
 
 Printed are the instructions of each request, and in which shared object they are: the interpreter's
 (`python`), ours (`_core`), libc's and the others'. The kernel's are not counted, and an instruction
@@ -60,6 +61,7 @@ WARM_UP = 200
 class Case:
     app: str
     request: bytes
+    settings: tuple[str, ...] = ()
 
 
 CASES = {
@@ -67,6 +69,7 @@ CASES = {
     "browser": Case("apps.measured:app", BROWSER),
     "post": Case("apps.measured:app", POST),
     "flask": Case(FLASK, HELLO),
+    "access-log": Case("apps.measured:app", HELLO, ("--access-logfile", "/dev/null")),
 }
 
 
@@ -130,6 +133,7 @@ def measure(name: str, options: argparse.Namespace) -> Counter[str]:
     # An environment's python may start the real one.
     valgrind += ["--trace-children=yes", "--callgrind-out-file=callgrind.out.%p"]
     settings = ["--keep-alive", "600", "--timeout", "600", "--threads", str(options.threads)]
+    settings += case.settings
     with Server.start(
         case.app, *settings, worker=options.worker, prefix=valgrind, env={"PYTHONHASHSEED": "0"}
     ) as server:
@@ -162,12 +166,12 @@ def main() -> None:
         sys.exit("benchmarks/instructions.py needs valgrind: apt-get install valgrind")
     columns = [*OBJECTS.values(), OTHER]
     print(f"{options.worker}: instructions in user space for each of {options.requests} requests\n")
-    print(f"{'':10}" + "".join(f"{column:>12}" for column in ["all", *columns]))
+    print(f"{'':12}" + "".join(f"{column:>12}" for column in ["all", *columns]))
     for name in options.cases or CASES:
         found = measure(name, options)
         figures = [found.total(), *(found[column] for column in columns)]
         cells = (f"{figure / options.requests:>12,.0f}" for figure in figures)
-        print(f"{name:10}" + "".join(cells), flush=True)
+        print(f"{name:12}" + "".join(cells), flush=True)
 
 
 if __name__ == "__main__":

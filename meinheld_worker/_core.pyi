@@ -7,6 +7,7 @@ from typing import Any, Protocol, final, type_check_only
 __all__ = [
     "ClientSocket",
     "EarlyHints",
+    "Fields",
     "Input",
     "Loop",
     "Options",
@@ -21,11 +22,11 @@ class Face(Protocol):
     @property
     def exiting(self) -> bool: ...
     @property
-    def record(self) -> Callable[..., Any] | None: ...
-    @property
     def pre_request(self) -> Callable[..., None] | None: ...
     @property
     def log_access(self) -> Callable[..., None] | None: ...
+    @property
+    def log_line(self) -> Callable[..., None] | None: ...
     @property
     def post_request(self) -> Callable[..., None] | None: ...
     def beat(self) -> bool: ...
@@ -39,6 +40,8 @@ class Face(Protocol):
     def take_over(self) -> Callable[[int, bytes], socket.socket]: ...
     @property
     def observe(self) -> Callable[[int], socket.socket]: ...
+    @property
+    def record(self) -> Callable[..., Any]: ...
     @property
     def response(self) -> Callable[..., Any]: ...
 
@@ -163,6 +166,13 @@ class Write:
         Raises:
             ConnectionResetError: the client has gone, or the request is over.
         """
+
+@final
+class Fields:
+    """The header fields of a request that is over."""
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names in upper case, and values."""
 
 @final
 class Input:

@@ -13,6 +13,11 @@ from gunicorn.util import is_hoppish
 Headers = list[tuple[str, str]]
 
 
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+    """What gunicorn keeps of an application's headers: those that are not the connection's."""
+    return [(name, value) for name, value in headers if not is_hoppish(name)]
+
+
 class Request:
     """What hooks and loggers read of gunicorn's ``http.message.Request``.
 
@@ -87,7 +92,7 @@ class Response:
     ) -> None:
         self.req = request
         self.status = status
-        self.headers: Headers = [(n, v) for n, v in headers if not is_hoppish(n)]
+        self.headers = end_to_end(headers)
         self.sent = sent
         self.headers_sent = headers_sent
         self.duration = timedelta(seconds=seconds)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from meinheld_worker import access
+from meinheld_worker.access_line import AccessLine, is_replaceable
 from meinheld_worker.takeover import observe, take_over
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Face:
 
     take_over = staticmethod(take_over)
     observe = staticmethod(observe)
+    record = access.Request
     response = access.Response
 
     def __init__(self, worker: "MeinheldWorker") -> None:
@@ -27,8 +29,10 @@ class Face:
         self.pre_request = self._pre_request if access.has_pre_request(cfg, worker.log) else None
         self.post_request = self._post_request if access.has_post_request(cfg) else None
         self.log_access = self._log_access if access.is_logged(worker.log) else None
-        wanted = self.pre_request or self.post_request or self.log_access
-        self.record = access.Request if wanted else None
+        self.log_line = None
+        if self.log_access and is_replaceable(worker.log):
+            self._line = AccessLine(worker.log)
+            self.log_line = self._log_line
 
     @property
     def exiting(self) -> bool:
@@ -97,6 +101,12 @@ class Face:
             environ = environ or request.environ()
             self._log.access(response, request, environ, response.duration)
 
+    def _log_line(self, *facts: Any) -> None:
+        try:
+            self._line.write(*facts)
+        except BaseException as error:
+            self._keep(error, "the access log")
+
     def _post_request(
         self, request: access.Request, environ: dict[str, Any], response: access.Response
     ) -> None:
@@ -109,6 +119,9 @@ class Face:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, SystemExit) and self.exiting:
-                raise
-            self._log.exception("Exception in %s", where)
+            self._keep(error, where)
+
+    def _keep(self, error: BaseException, where: str) -> None:
+        if isinstance(error, SystemExit) and self.exiting:
+            raise error
+        self._log.exception("Exception in %s", where)

@@ -76,6 +76,10 @@ TABLE = {
     ),
     "user": request("GET", "/whole", {"Authorization": "Basic dXNlcjpwYXNzd29yZA=="}),
     "user-broken": request("GET", "/whole", {"Authorization": "Basic ====%"}),
+    "user-quoted": request("GET", "/whole", {"Authorization": "basic InU6cA=="}),
+    "quoted": request("GET", '/whole/"a"?"b"', {"X-H": '"'}),
+    "control": request("GET", "/whole", {"User-Agent": "a\tb", "X-H": "\tc\t"}),
+    "odd-case": request("GET", "/whole", {"x-H": "1", "hOST": "odd"}),
     "post": request("POST", "/whole", body=b"12345"),
     "head": request("HEAD", "/whole"),
     "head-blocks": request("HEAD", "/blocks"),
@@ -90,16 +94,17 @@ TABLE = {
 }
 
 
-def started(worker: str) -> Server:
+def started(worker: str, bind: str = "127.0.0.1:0", template: str = FORMAT) -> Server:
     return Server.start(
         APP,
         "--access-logfile",
         "access",
         "--access-logformat",
-        FORMAT,
+        template,
         "--keep-alive",
         "30",
         worker=worker,
+        binds=(bind,),
     )
 
 
@@ -131,6 +136,19 @@ def test_the_line_is_the_one_that_gthread_writes(
     servers: tuple[Server, Server], data: bytes
 ) -> None:
     theirs, ours = (re.sub(r" t=.*", "", line_for(server, data)) for server in servers)
+    assert ours == theirs
+
+
+@pytest.fixture(scope="module")
+def unix_servers() -> Iterator[tuple[Server, Server]]:
+    bind = "unix:{dir}/socket"
+    with started("gthread", bind) as theirs, started(WORKER, bind) as ours:
+        yield theirs, ours
+
+
+@pytest.mark.parametrize("name", ["plain", "headers", "post", "head", "chunked", "1.0"])
+def test_so_is_the_line_of_a_unix_socket(unix_servers: tuple[Server, Server], name: str) -> None:
+    theirs, ours = (re.sub(r" t=.*", "", line_for(server, TABLE[name])) for server in unix_servers)
     assert ours == theirs
 
 

@@ -133,7 +133,7 @@ impl Span {
 ///
 /// It owns a copy of its octets, so the receive buffer is free for the body at once. Give it back to its
 /// [`HeadPool`] when the request is over, and the next one allocates nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     pub(crate) octets: Vec<u8>,
     pub(crate) fields: Vec<(Span, Span)>,

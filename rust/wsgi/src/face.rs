@@ -3,16 +3,20 @@
 use meinheld_protocol::Head;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use crate::facts::Fields;
 
 /// The Python object behind the gateway (`Face` in `_core.pyi`). What is not configured is `None`
 /// there, and costs nothing here.
 pub(crate) struct Face {
     object: Py<PyAny>,
     beat: Py<PyAny>,
-    record: Option<Py<PyAny>>,
+    record: Py<PyAny>,
+    wants_records: bool,
     pre_request: Option<Py<PyAny>>,
     log_access: Option<Py<PyAny>>,
+    log_line: Option<Py<PyAny>>,
     post_request: Option<Py<PyAny>>,
 }
 
@@ -22,6 +26,9 @@ pub(crate) struct Told<'py> {
     pub(crate) environ: Bound<'py, PyAny>,
     pub(crate) response: Bound<'py, PyAny>,
 }
+
+/// Of an answer that is over: status, headers, octets sent, whether the head has left, seconds.
+pub(crate) type AnswerFacts<'py> = (Bound<'py, PyString>, Bound<'py, PyList>, u64, bool, f64);
 
 impl Face {
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -33,12 +40,17 @@ impl Face {
                 Some(attribute.unbind())
             })
         };
+        let pre_request = optional("pre_request")?;
+        let log_access = optional("log_access")?;
+        let post_request = optional("post_request")?;
         Ok(Self {
             beat: object.getattr("beat")?.unbind(),
-            record: optional("record")?,
-            pre_request: optional("pre_request")?,
-            log_access: optional("log_access")?,
-            post_request: optional("post_request")?,
+            record: object.getattr("record")?.unbind(),
+            wants_records: pre_request.is_some() || log_access.is_some() || post_request.is_some(),
+            pre_request,
+            log_access,
+            log_line: optional("log_line")?,
+            post_request,
             object: object.clone().unbind(),
         })
     }
@@ -58,18 +70,27 @@ impl Face {
 
     /// Whether anybody looks at requests and responses: a hook or an access log.
     pub(crate) fn wants_records(&self) -> bool {
-        self.record.is_some()
+        self.wants_records
     }
 
+    /// Whether anybody looks at more of a request than its line in the access log shows.
+    pub(crate) fn wants_request(&self) -> bool {
+        let access_is_called = self.log_access.is_some() && !self.writes_lines();
+        self.pre_request.is_some() || self.post_request.is_some() || access_is_called
+    }
+
+    /// Whether a request that got an `environ` is logged by [`log_line`](Self::log_line).
+    pub(crate) fn writes_lines(&self) -> bool {
+        self.log_line.is_some()
+    }
+
+    /// The request as the hooks and the access log see it.
     pub(crate) fn record<'py>(
         &self,
         py: Python<'py>,
         facts: Bound<'py, PyTuple>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.record
-            .as_ref()
-            .map(|make| make.bind(py).call1(facts))
-            .transpose()
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.record.bind(py).call1(facts)
     }
 
     /// Calls the `pre_request` hook; what it raises is an error of this request.
@@ -82,6 +103,22 @@ impl Face {
     /// Writes the access record.
     pub(crate) fn log_access(&self, told: &Told<'_>) -> PyResult<()> {
         self.tell(self.log_access.as_ref(), told)
+    }
+
+    /// Writes a line of the access log from what it is made of.
+    pub(crate) fn log_line(
+        &self,
+        py: Python<'_>,
+        fields: Fields,
+        environ: &Bound<'_, PyDict>,
+        facts: &AnswerFacts<'_>,
+    ) -> PyResult<()> {
+        let Some(log_line) = &self.log_line else {
+            return Ok(());
+        };
+        let (status, headers, sent, _, elapsed) = facts;
+        let arguments = (fields, environ, status, headers, sent, elapsed);
+        self.survive(py, log_line.call1(py, arguments))
     }
 
     /// Calls the `post_request` hook.
@@ -175,13 +212,12 @@ impl Face {
         self.object.bind(py).call_method1("observe", (descriptor,))
     }
 
-    /// The response as the hooks and the access log see it: status, headers, octets sent, whether
-    /// the head has left, seconds.
+    /// The response as the hooks and the access log see it.
     pub(crate) fn response<'py>(
         &self,
         py: Python<'py>,
         request: &Bound<'py, PyAny>,
-        facts: (Bound<'py, PyString>, Bound<'py, PyList>, u64, bool, f64),
+        facts: AnswerFacts<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (status, headers, sent, head_has_left, elapsed) = facts;
         let arguments = (request, status, headers, sent, head_has_left, elapsed);

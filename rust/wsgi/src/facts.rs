@@ -11,6 +11,33 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::ffi::text;
 use crate::input::Input;
 
+/// The header fields of a request, for a log line that may ask for them.
+#[pyclass(frozen, module = "meinheld_worker._core")]
+pub struct Fields(Head);
+
+impl Fields {
+    pub(crate) fn of(request: &Request) -> Self {
+        Self((*request.head).clone())
+    }
+}
+
+#[pymethods]
+impl Fields {
+    /// Pairs of names, in upper case, and values.
+    fn pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        pairs(py, &self.0)
+    }
+}
+
+fn pairs<'py>(py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyList>> {
+    let pairs = PyList::empty(py);
+    for field in head.fields() {
+        let name = text::latin1(py, &field.name.to_ascii_uppercase())?;
+        pairs.append((name, text::latin1(py, field.value)?))?;
+    }
+    Ok(pairs)
+}
+
 /// Arguments of `Face.record`: method, uri, path, query, version, headers, scheme, peer, body,
 /// proxy.
 pub(crate) fn of_request<'py>(
@@ -20,11 +47,7 @@ pub(crate) fn of_request<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let head: &Head = &request.head;
     let version = (head.version().major(), head.version().minor());
-    let headers = PyList::empty(py);
-    for field in head.fields() {
-        let name = text::latin1(py, &field.name.to_ascii_uppercase())?;
-        headers.append((name, text::latin1(py, field.value)?))?;
-    }
+    let headers = pairs(py, head)?;
     let scheme = match head.scheme() {
         Scheme::Http => "http",
         Scheme::Https => "https",

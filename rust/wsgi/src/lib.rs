@@ -41,6 +41,8 @@ mod _core {
     #[pymodule_export]
     use crate::callables::Write;
     #[pymodule_export]
+    use crate::facts::Fields;
+    #[pymodule_export]
     use crate::input::Input;
     #[pymodule_export]
     use crate::options::Options;

@@ -15,8 +15,8 @@ use pyo3::types::{PyDict, PyList, PyString};
 use crate::body;
 use crate::environ::Builder;
 use crate::exchange::{End, Exchange, Summary};
-use crate::face::Told;
-use crate::facts;
+use crate::face::{AnswerFacts, Told};
+use crate::facts::{self, Fields};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::input::Input;
@@ -46,7 +46,8 @@ enum Outcome {
 
 /// What the hooks and the access log are told, where there are any.
 struct Records<'py> {
-    request: Bound<'py, PyAny>,
+    /// Not where there are no hooks, and a line is all that is logged.
+    request: Option<Bound<'py, PyAny>>,
     started: Instant,
 }
 
@@ -149,11 +150,14 @@ impl Service {
         let records = self.records(py, request, objects.input.bind(py))?;
         let mut environ = None;
         let mut iterable = None;
-        let mut ended = match &records {
-            Some(records) => self
+        let record = records
+            .as_ref()
+            .and_then(|records| records.request.as_ref());
+        let mut ended = match record {
+            Some(record) => self
                 .gateway
                 .face
-                .pre_request(&records.request)
+                .pre_request(record)
                 .map_err(Failure::Raised),
             None => Ok(()),
         };
@@ -168,7 +172,7 @@ impl Service {
         }
         let outcome = self.settle(py, request, exchange, ended);
         let reported = match records {
-            Some(records) => self.report(py, records, exchange, environ, iterable, request),
+            Some(records) => self.report(py, records, objects, environ, iterable, request),
             None => self.close(py, iterable, request),
         };
         Ok((outcome, reported))
@@ -324,12 +328,13 @@ impl Service {
         &self,
         py: Python<'py>,
         records: Records<'py>,
-        exchange: &Exchange,
+        objects: &Objects,
         environ: Option<Bound<'py, PyDict>>,
         iterable: Option<Bound<'py, PyAny>>,
         request: &Request,
     ) -> PyResult<()> {
         let face = &self.gateway.face;
+        let exchange = &*objects.exchange;
         let summary = exchange.take_summary().filter(|_| exchange.head_has_left());
         let (status, headers) = match summary {
             Some(Summary { status, headers }) => (status.into_bound(py), headers.into_bound(py)),
@@ -346,27 +351,53 @@ impl Service {
             exchange.head_has_left(),
             elapsed,
         );
-        let response = match face.response(py, &records.request, facts) {
-            Ok(response) => response,
+        // Of an `environ` that the application has emptied, the log is told as of one that there
+        // never was.
+        let line = environ
+            .as_ref()
+            .filter(|environ| face.writes_lines() && !environ.is_empty());
+        let logged = match exchange.is_taken_over() {
+            true => Some(Ok(())),
+            false => line.map(|environ| face.log_line(py, Fields::of(request), environ, &facts)),
+        };
+        let logged = match (logged, &records.request) {
+            (Some(logged), None) => return logged.and(self.close(py, iterable, request)),
+            (logged, _) => logged,
+        };
+        let told = match self.told(py, records.request, facts, environ, objects, request) {
+            Ok(told) => told,
             Err(error) => {
                 self.close(py, iterable, request)?;
                 return face.survive::<()>(py, Err(error));
             }
         };
-        let environ = environ.unwrap_or_else(|| PyDict::new(py)).into_any();
-        let told = Told {
-            request: records.request,
-            environ,
-            response,
-        };
-        let logged = match exchange.is_taken_over() {
-            true => Ok(()),
-            false => face.log_access(&told),
-        };
+        let logged = logged.unwrap_or_else(|| face.log_access(&told));
         // Whatever the log said, the application gets its close() and the hook its call.
         let closed = self.close(py, iterable, request);
         let posted = face.post_request(&told);
         logged.and(closed).and(posted)
+    }
+
+    /// The objects that a logger of somebody's own and the `post_request` hook are given.
+    fn told<'py>(
+        &self,
+        py: Python<'py>,
+        record: Option<Bound<'py, PyAny>>,
+        facts: AnswerFacts<'py>,
+        environ: Option<Bound<'py, PyDict>>,
+        objects: &Objects,
+        request: &Request,
+    ) -> PyResult<Told<'py>> {
+        let face = &self.gateway.face;
+        let request = match record {
+            Some(record) => record,
+            None => face.record(py, facts::of_request(py, request, objects.input.bind(py))?)?,
+        };
+        Ok(Told {
+            response: face.response(py, &request, facts)?,
+            request,
+            environ: environ.unwrap_or_else(|| PyDict::new(py)).into_any(),
+        })
     }
 
     fn records<'py>(
@@ -375,12 +406,15 @@ impl Service {
         request: &Request,
         input: &Bound<'py, Input>,
     ) -> PyResult<Option<Records<'py>>> {
-        if !self.gateway.face.wants_records() {
+        let face = &self.gateway.face;
+        if !face.wants_records() {
             return Ok(None);
         }
-        let facts = facts::of_request(py, request, input)?;
-        let request = self.gateway.face.record(py, facts)?;
-        Ok(request.map(|request| Records {
+        let request = match face.wants_request() {
+            true => Some(face.record(py, facts::of_request(py, request, input)?)?),
+            false => None,
+        };
+        Ok(Some(Records {
             request,
             started: Instant::now(),
         }))
