@@ -1,21 +1,23 @@
 //! The octet classes of RFC 9110 section 5.6 and RFC 9112 that the rest of the crate is written in.
 
-/// `tchar` of RFC 9110 section 5.6.2.
-const TOKEN: [bool; 256] = {
+/// Letters, digits and `specials`.
+pub(crate) const fn alphanumeric_and(specials: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut octet = 0;
     while octet < 256 {
         table[octet] = (octet as u8).is_ascii_alphanumeric();
         octet += 1;
     }
-    let specials = *b"!#$%&'*+-.^_`|~";
     let mut index = 0;
     while index < specials.len() {
         table[specials[index] as usize] = true;
         index += 1;
     }
     table
-};
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+const TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 /// Whether an octet may stand in a token.
 pub(crate) const fn is_tchar(octet: u8) -> bool {

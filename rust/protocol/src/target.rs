@@ -1,6 +1,6 @@
 //! The four forms of a request target (RFC 9112 section 3.2), and where path and query are in it.
 
-use crate::grammar::decimal;
+use crate::grammar::{alphanumeric_and, decimal};
 use core::net::Ipv6Addr;
 use core::ops::Range;
 use memchr::{memchr, memchr2, memchr3, memmem};
@@ -162,21 +162,7 @@ fn is_encoded_reg_name(mut rest: &[u8]) -> bool {
 }
 
 /// `unreserved / sub-delims` (RFC 3986 section 2).
-const NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        table[octet] = (octet as u8).is_ascii_alphanumeric();
-        octet += 1;
-    }
-    let specials = *b"-._~!$&'()*+,;=";
-    let mut index = 0;
-    while index < specials.len() {
-        table[specials[index] as usize] = true;
-        index += 1;
-    }
-    table
-};
+const NAME: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=");
 
 fn is_name_octet(octet: u8) -> bool {
     NAME[octet as usize]
