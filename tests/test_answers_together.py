@@ -90,18 +90,11 @@ def test_a_request_that_changes_something_holds_up_no_answer(
         assert_ok(client, 1)
 
 
-def test_a_request_of_which_a_part_is_missing_holds_up_no_answer(server: Server) -> None:
+@pytest.mark.parametrize("last", [request("GET", "/"), request("GET", "/", body=b"12")])
+def test_a_request_of_which_a_part_is_missing_holds_up_no_answer(
+    server: Server, last: bytes
+) -> None:
     with server.client() as client:
-        last = request("GET", "/")
-        client.send(gets("/", "/") + last[:-1])
-        assert_ok(client, 2)
-        client.send(last[-1:])
-        assert_ok(client, 1)
-
-
-def test_a_body_of_which_a_part_is_missing_holds_up_no_answer(server: Server) -> None:
-    with server.client() as client:
-        last = request("GET", "/", body=b"12")
         client.send(gets("/", "/") + last[:-1])
         assert_ok(client, 2)
         client.send(last[-1:])

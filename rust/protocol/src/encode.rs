@@ -172,11 +172,6 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// Storage that is not to be a head any more.
-    pub fn into_storage(self) -> Vec<u8> {
-        self.out
-    }
-
     /// Ends the head with `Connection` and, for chunks, `Transfer-Encoding`, and decides how the body is framed.
     ///
     /// `date` is an IMF-fixdate (RFC 9110 section 5.6.7), taken as it is. With `may_persist` false the connection

@@ -95,14 +95,10 @@ impl Outbox {
             return false;
         }
         self.deferred = true;
-        self.octets += octets.len();
-        match self.segments.back_mut() {
-            Some(Segment::Bytes(last)) => last.extend_from_slice(octets),
-            _ => {
-                let mut first = Vec::with_capacity(DEFERRED_AT_FIRST);
-                first.extend_from_slice(octets);
-                self.segments.push_back(Segment::Bytes(first));
-            }
+        if !self.merge(octets) {
+            let mut first = Vec::with_capacity(DEFERRED_AT_FIRST);
+            first.extend_from_slice(octets);
+            self.push(Segment::Bytes(first));
         }
         true
     }
@@ -120,16 +116,25 @@ impl Outbox {
         if empty {
             return;
         }
-        self.octets += segment.octets().len();
-        // Small pieces that follow one another are one buffer to the kernel.
-        if let (Some(Segment::Bytes(last)), Segment::Bytes(next)) =
-            (self.segments.back_mut(), &segment)
-            && last.len() + next.len() <= MERGED
+        if let Segment::Bytes(next) = &segment
+            && self.merge(next)
         {
-            last.extend_from_slice(next);
             return;
         }
+        self.octets += segment.octets().len();
         self.segments.push_back(segment);
+    }
+
+    /// Puts octets behind the last small piece: what follows one another is one buffer to the kernel.
+    fn merge(&mut self, octets: &[u8]) -> bool {
+        match self.segments.back_mut() {
+            Some(Segment::Bytes(last)) if last.len() + octets.len() <= MERGED => {
+                last.extend_from_slice(octets);
+                self.octets += octets.len();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Sends until the kernel takes no more, or much has been sent; says how many octets it took.

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use crate::sys;
-
 /// A request body as the caller gets it.
 #[derive(Debug)]
 pub enum Body {
@@ -34,10 +32,29 @@ pub struct Spooling {
     pub folder: Option<PathBuf>,
 }
 
-/// Octets that a body whose length is known is given at first.
-const GROWTH: usize = 256 * 1024;
+/// Octets that a body is given for each that has come, so that an upload need not move often.
+const SPEED: usize = 16;
+/// Octets that it is given so at most; later it doubles.
+const MOST_EARNED: usize = 256 * 1024;
+/// Octets that it is given at least when it needs more.
+const LEAST_GROWTH: usize = 64 * 1024;
 /// Octets handed to the file at once.
 const FILE_BLOCK: usize = 256 * 1024;
+
+/// What a body of which `octets` have come may have.
+fn earned(octets: usize) -> usize {
+    octets.saturating_mul(SPEED).min(MOST_EARNED)
+}
+
+/// Makes room for up to `limit` octets behind those of a body; says for how many. A client that has
+/// only announced a long one does not get all its memory yet.
+pub(crate) fn make_room(body: &mut Vec<u8>, limit: usize) -> usize {
+    let has = body.len();
+    if body.capacity() == has {
+        body.reserve(limit.min(earned(has).max(LEAST_GROWTH).max(has)));
+    }
+    limit.min(body.capacity() - has)
+}
 
 pub(crate) struct Spool {
     memory: Vec<u8>,
@@ -53,10 +70,7 @@ impl Spool {
         let expected = expected.and_then(|length| usize::try_from(length).ok());
         Self {
             memory: Vec::new(),
-            first: expected
-                .unwrap_or_default()
-                .min(spooling.memory)
-                .min(GROWTH),
+            first: expected.unwrap_or_default().min(spooling.memory),
             file: None,
             filed: 0,
         }
@@ -69,9 +83,8 @@ impl Spool {
 
     pub(crate) fn append(&mut self, octets: &[u8], spooling: &Spooling) -> io::Result<()> {
         if self.memory.capacity() == 0 {
-            let earned = octets.len().saturating_mul(sys::SPEED);
-            self.memory
-                .reserve_exact(self.first.min(earned).max(octets.len()));
+            let first = self.first.min(earned(octets.len()));
+            self.memory.reserve_exact(first.max(octets.len()));
         }
         self.memory.extend_from_slice(octets);
         self.settle(spooling)

@@ -21,16 +21,6 @@ pub(crate) fn register(poller: &Poller, source: impl AsFd, interest: Event) -> i
     unsafe { poller.add_with_mode(fd, interest, PollMode::Level) }
 }
 
-/// Makes room for up to `limit` octets behind those of `out`; says for how many. A client that has
-/// only announced a long body does not get all its memory yet.
-pub(crate) fn make_room(out: &mut Vec<u8>, limit: usize) -> usize {
-    if out.capacity() == out.len() {
-        let earned = out.len().saturating_mul(SPEED).min(MOST_EARNED);
-        out.reserve(limit.min(earned.max(LEAST_GROWTH).max(out.len())));
-    }
-    limit.min(out.capacity() - out.len())
-}
-
 /// Appends up to `limit` received octets to `out`; 0 means the end.
 pub(crate) fn receive_append(
     socket: impl AsFd,
@@ -79,13 +69,6 @@ fn milliseconds(clock: libc::clockid_t) -> u64 {
     // Neither part is ever negative on these clocks.
     time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
 }
-
-/// Octets that a body is given at least when it needs more.
-const LEAST_GROWTH: usize = 64 * 1024;
-/// Octets that it is given for each that has come, so that an upload need not move often.
-pub(crate) const SPEED: usize = 16;
-/// Octets that it is given so at most; later it doubles.
-const MOST_EARNED: usize = 256 * 1024;
 
 static WATCHED: Once = Once::new();
 static HAS_FORKED: AtomicBool = AtomicBool::new(false);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
+use crate::spool;
 use crate::sys;
 
 /// What a read brought.
@@ -41,7 +42,7 @@ impl Transport {
 
     /// Appends up to `limit` octets to `out`; also says how many there was room for.
     pub(crate) fn read_append(&self, out: &mut Vec<u8>, limit: usize) -> io::Result<(Read, usize)> {
-        let room = sys::make_room(out, limit);
+        let room = spool::make_room(out, limit);
         let read = Self::classify(sys::receive_append(&self.fd, out, room))?;
         Ok((read, room))
     }
@@ -64,8 +65,8 @@ impl Transport {
         }
     }
 
-    /// As [`write`](Self::write), for octets that a file or the end follows at once: they leave in one packet with
-    /// what follows.
+    /// As [`write`](Self::write), for octets that a file or the end follows at once: they leave in
+    /// one packet with what follows.
     pub(crate) fn write_more(&self, octets: &[u8]) -> io::Result<usize> {
         self.send(octets, SendFlags::MORE)
     }

@@ -69,9 +69,7 @@ fn a_client_that_pipelines_gives_way_to_others_between_two_turns() {
     clients[0].write_all(TWO).unwrap();
     let first = turning.next_request();
     clients[1].write_all(TWO).unwrap();
-    let mut wait = turning.reactor.prepare_wait(Duration::ZERO);
-    wait.run().unwrap();
-    turning.reactor.absorb(wait);
+    turning.look(Duration::ZERO);
     answer(&mut turning.reactor, &first);
     drop(turning.reactor.prepare_wait(Duration::ZERO));
     let order: Vec<ConnId> = std::iter::from_fn(|| next(&mut turning.reactor))

@@ -135,34 +135,33 @@ impl Gateway {
     /// Runs the Python signal handlers, and beats if it is time to; what a handler raises comes
     /// out of here.
     pub(crate) fn tend(&self, py: Python<'_>) -> PyResult<()> {
-        self.end_forked_child(py, None)?;
-        py.check_signals()?;
-        let (signalled, now) = {
-            let mut reactor = self.reactor();
-            (reactor.take_foreign(self.signals), reactor.uptime())
-        };
-        self.attend(py, signalled, now)
+        self.tend_and(py, |_, _| ())
     }
 
     /// Tends, and gives the next event of this turn's share.
     pub(crate) fn next(&self, py: Python<'_>, share: &mut Share) -> PyResult<Option<Event>> {
-        self.end_forked_child(py, None)?;
-        py.check_signals()?;
-        let (signalled, now, event) = {
-            let mut reactor = self.reactor();
-            let (signalled, now) = (reactor.take_foreign(self.signals), reactor.uptime());
-            let event = if share.allows(reactor.pending(), now) {
+        self.tend_and(py, |reactor, now| {
+            if share.allows(reactor.pending(), now) {
                 reactor.poll()
             } else {
                 None
-            };
-            (signalled, now, event)
-        };
-        self.attend(py, signalled, now)?;
-        Ok(event)
+            }
+        })
     }
 
-    fn attend(&self, py: Python<'_>, signalled: bool, now: u64) -> PyResult<()> {
+    /// Tends, and does something with the reactor, which is locked once for both.
+    fn tend_and<T>(
+        &self,
+        py: Python<'_>,
+        then: impl FnOnce(&mut Reactor, u64) -> T,
+    ) -> PyResult<T> {
+        self.end_forked_child(py, None)?;
+        py.check_signals()?;
+        let (signalled, now, done) = {
+            let mut reactor = self.reactor();
+            let (signalled, now) = (reactor.take_foreign(self.signals), reactor.uptime());
+            (signalled, now, then(&mut reactor, now))
+        };
         if signalled || now >= self.beat_due.load(Ordering::Relaxed) {
             self.beat(py)?;
         }
@@ -170,7 +169,7 @@ impl Gateway {
             // What waits in the backlog is taken along: on a stop nobody else would serve it.
             self.drain(py, true)?;
         }
-        Ok(())
+        Ok(done)
     }
 
     /// The longest wait that puts neither the next beat nor the end off.

@@ -51,10 +51,15 @@ impl Turning {
     }
 
     fn turn_within(&mut self, limit: Duration) -> Vec<Event> {
+        self.look(limit);
+        self.pending()
+    }
+
+    /// Takes in what happens within `limit`, and leaves it to be yielded.
+    pub fn look(&mut self, limit: Duration) {
         let mut wait = self.reactor.prepare_wait(limit);
         wait.run().unwrap();
         self.reactor.absorb(wait);
-        self.pending()
     }
 
     /// What was yielded since the last turn.

@@ -54,8 +54,9 @@ pub(crate) enum End {
 
 impl Exchange {
     /// Admits `octets` of body, with the head where that is still owed, and gives their frame to
-    /// `give`. If they are the last, the end of the body leaves in the same write. The answer stays locked: what another thread of the application's sends late
-    /// must not come between the octets of the connection's next answer.
+    /// `give`. If they are the last, the end of the body leaves in the same write. The answer stays
+    /// locked: what another thread of the application's sends late must not come between the octets
+    /// of the connection's next answer.
     pub(crate) fn framed<T>(
         &self,
         octets: usize,
