@@ -19,11 +19,11 @@ def children(pid: int) -> list[int]:
     return [child for _, child in sorted(found)]
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat after the command's name, state first; empty when there is no
-    such process."""
+def _stat(process: int | str) -> list[str]:
+    """The fields of /proc/<process>/stat after the command's name, state first; empty when there is
+    no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
 
@@ -33,11 +33,16 @@ def cpu_seconds(pid: int) -> float:
     return sum(cpu_ticks(pid)) / os.sysconf("SC_CLK_TCK")
 
 
-def cpu_ticks(pid: int) -> tuple[int, int]:
+def loop_seconds(pid: int) -> float:
+    """What a worker's loop has used of them: its main thread, without the application's others."""
+    return sum(cpu_ticks(f"{pid}/task/{pid}")) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_ticks(process: int | str) -> tuple[int, int]:
     """User and system time that the process has used, in ticks."""
-    fields = _stat(pid)
+    fields = _stat(process)
     if not fields:
-        raise ProcessLookupError(f"no process {pid}")
+        raise ProcessLookupError(f"no process {process}")
     return int(fields[11]), int(fields[12])
 
 

@@ -15,9 +15,9 @@ from harness import (
     Client,
     Server,
     beats,
-    cpu_seconds,
     eventually,
     forget_peak_memory,
+    loop_seconds,
     memory_kib,
     request,
     settled,
@@ -261,7 +261,7 @@ def test_a_second_worker_gets_the_connections_that_a_full_one_does_not_take(
             for number, client in enumerate(clients):
                 client.send(request("GET", f"/hold/{name}/{number}"))
             eventually(lambda: called(server, name) == THREADS, "its threads are busy")
-            settled(lambda: cpu_seconds(int(worker)))
+            settled(lambda: loop_seconds(int(worker)))
 
         def release(clients: list[Client], name: str) -> None:
             Gate(server, name).open()
