@@ -97,7 +97,8 @@ def turns_of_bursts(server: Server) -> Counter[tuple[str, ...]]:
         ask_for_bursts(5)
         with traced(server.worker_pid()) as trace:
             ask_for_bursts(COUNT + 1)
-    return Counter(turns(trace))
+    # The thread that looks after what waits is woken, or has to be waited for.
+    return Counter(tuple(call for call in turn if call != "futex") for turn in turns(trace))
 
 
 def test_answers_to_pipelined_requests_leave_in_one_write() -> None:

@@ -35,9 +35,14 @@ _TIMED_OUT = re.compile(r"\d+ +epoll_p?wait\(\d+, \[\], \d+, [^0]")
 
 def kinds(trace: Trace) -> list[str]:
     """All calls in order, by their kind, and the marks."""
-    lines = (line for line in trace.calls(r"\w+") if not _TIMED_OUT.match(line))
-    names = (line.split()[1].partition("(")[0] for line in lines)
-    return [KINDS.get(name, name) for name in names]
+    return [kind for _, kind in _calls(trace)]
+
+
+def _calls(trace: Trace) -> list[tuple[str, str]]:
+    """The same, each with its thread."""
+    lines = (line.split() for line in trace.calls(r"\w+") if not _TIMED_OUT.match(line))
+    names = ((thread, call.partition("(")[0]) for thread, call, *_ in lines)
+    return [(thread, KINDS.get(name, name)) for thread, name in names]
 
 
 def without_beats(calls: list[str]) -> list[str]:
@@ -50,11 +55,13 @@ def without_beats(calls: list[str]) -> list[str]:
 
 
 def turns(trace: Trace) -> list[tuple[str, ...]]:
-    """The worker's own calls from each end of the application to its next beginning, but for those
+    """The loop's own calls from each end of the application to its next beginning, but for those
     of the heartbeat. Not for threads, whose turns overlap."""
     found: list[tuple[str, ...]] = []
     turn: list[str] | None = None
-    for kind in without_beats(kinds(trace)):
+    calls = _calls(trace)
+    loop = next((thread for thread, kind in calls if kind == BEGINS), None)
+    for kind in without_beats([kind for thread, kind in calls if thread == loop]):
         if kind == ENDS:
             turn = []
         elif kind == BEGINS and turn is not None:

@@ -273,6 +273,8 @@ impl Reactor {
             deadline_for: Awaits::Idle,
             lost_if_late: false,
             head_left: false,
+            safe: false,
+            waits: false,
             shared: false,
             room_wanted: None,
             held: false,

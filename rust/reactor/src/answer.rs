@@ -33,6 +33,7 @@ impl Reactor {
     /// Writes what the kernel takes at once, if nothing is queued before it; says how many octets
     /// it took. `None` when the client is gone.
     pub fn try_write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Option<usize> {
+        self.send_waiting(id);
         let client = self.client(id)?;
         if !client.outbox.is_empty() {
             return Some(0);
@@ -49,6 +50,7 @@ impl Reactor {
 
     /// Queues a piece of an answer; [`flush`](Self::flush) sends it.
     pub fn queue_segment(&mut self, id: ConnId, segment: Segment) {
+        self.send_waiting(id);
         if let Some(client) = self.client(id) {
             client.outbox.push(segment);
         }
@@ -78,7 +80,7 @@ impl Reactor {
     /// Sends what is queued, as far as the kernel takes it, and watches for room for the rest.
     pub fn flush(&mut self, id: ConnId) -> Progress {
         let send = self.options.timeouts.send;
-        self.together.forget(id);
+        self.send_waiting(id);
         let Some(client) = self.client(id) else {
             return Progress::Gone;
         };
@@ -188,23 +190,21 @@ impl Reactor {
     pub fn finish(&mut self, id: ConnId, keep: bool) {
         // What follows is measured from now, not from when the caller began its answer.
         self.clock.glance();
-        self.note_call();
         let keep = keep && self.body_permits(id);
+        if !keep {
+            self.send_waiting(id);
+        }
         let Some(client) = self.client(id) else {
             return;
         };
         client.protocol.responded();
         client.room_wanted = None;
-        if client.outbox.is_empty() || (keep && client.outbox.is_deferred()) {
+        if client.outbox.is_empty() {
             return self.answered(id, keep);
         }
         client.phase = Phase::Flushing { keep };
-        if client.outbox.is_deferred() {
-            self.send_deferred(id);
-        } else {
-            self.await_reader(id);
-            self.update_interest(id);
-        }
+        self.await_reader(id);
+        self.update_interest(id);
     }
 
     pub(crate) fn answered(&mut self, id: ConnId, keep: bool) {
@@ -277,7 +277,7 @@ impl Reactor {
 
     /// Answers a request that the application never gets to see.
     pub(crate) fn reject(&mut self, id: ConnId, cause: Rejection) {
-        self.send_deferred(id);
+        self.send_waiting(id);
         let status = cause.status();
         let date = self.clock.date();
         let server = self.options.server;
@@ -316,7 +316,7 @@ impl Reactor {
         if client.generation != id.generation {
             return;
         }
-        let writable = client.outbox.is_stuck();
+        let writable = !client.outbox.is_empty();
         let wanted = Interest::Registered { readable, writable };
         let told = match client.interest {
             Interest::Unregistered => {

@@ -83,6 +83,10 @@ pub(crate) struct Client {
     pub(crate) lost_if_late: bool,
     /// The head of the present answer has left, or waits to.
     pub(crate) head_left: bool,
+    /// The present request changes nothing (RFC 9110 9.2.1).
+    pub(crate) safe: bool,
+    /// The end of an answer [waits](crate::together).
+    pub(crate) waits: bool,
     /// Others hold its socket, too: to close ours ends nothing.
     pub(crate) shared: bool,
     /// The caller wants to know when no more than this many octets of its answer wait.

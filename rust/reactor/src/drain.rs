@@ -68,6 +68,7 @@ impl Reactor {
     /// Closes what is left at once, answered or not.
     pub fn end(&mut self) {
         self.lifecycle = Lifecycle::Draining;
+        self.part();
         self.close_listeners();
         self.queue.clear();
         let all: Vec<ConnId> = self

@@ -26,7 +26,7 @@ impl Reactor {
     /// client takes what it has for complete.
     pub fn abort(&mut self, id: ConnId) {
         // Answers to the requests before it are whole.
-        self.send_deferred(id);
+        self.send_waiting(id);
         if let Some(client) = self.client(id) {
             client.transport.reset();
             self.drop_client(id);
@@ -35,6 +35,7 @@ impl Reactor {
 
     /// Gives the connection away: the reactor forgets it, and no answer is written.
     pub fn detach(&mut self, id: ConnId) -> Option<Detached> {
+        self.send_waiting(id);
         let mut client = self.forget(id)?;
         if client.interest != Interest::Unregistered {
             let _ = self.selector.remove(&client.transport);
@@ -74,6 +75,7 @@ impl Reactor {
     /// (RFC 9112 9.6), unless the client has nothing more to say.
     pub(crate) fn close(&mut self, id: ConnId) {
         let linger = self.options.timeouts.linger;
+        self.send_waiting(id);
         let Some(client) = self.client(id) else {
             return;
         };

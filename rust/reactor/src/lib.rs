@@ -59,6 +59,6 @@ pub use peer::{Peer, Trust};
 pub use reactor::{BodyPolicy, Options, Reactor, Timeouts};
 pub use selector::{Readiness, Wait};
 pub use spool::Body;
-pub use sys::{forked_child, watch_forks};
+pub use sys::{block_signals, forked_child, watch_forks};
 pub use waker::Waker;
 pub use window::{BodyFault, BodyPart};

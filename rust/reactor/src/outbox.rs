@@ -56,8 +56,6 @@ impl fmt::Debug for Segment {
 const GATHERED: usize = 32;
 /// Octets up to which small pieces are put together.
 const MERGED: usize = 16 * 1024;
-/// Octets of memory for answers that are deferred.
-const DEFERRED_AT_FIRST: usize = 2048;
 /// Octets sent to one client in one go, so that a fast reader does not hold a turn.
 const SENT_AT_ONCE: u64 = 1 << 20;
 
@@ -68,39 +66,11 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Octets that wait in memory, those that are gone not counted.
     octets: usize,
-    /// Nothing of it has been offered to the kernel yet: it waits for more.
-    deferred: bool,
 }
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
-    }
-
-    /// Whether something waits for the kernel to have room for it.
-    pub(crate) fn is_stuck(&self) -> bool {
-        !self.is_empty() && !self.deferred
-    }
-
-    /// Whether what waits is [deferred](Self::defer).
-    pub(crate) fn is_deferred(&self) -> bool {
-        self.deferred
-    }
-
-    /// Keeps octets for the next [`flush`](Self::flush); `false` where too many would be kept, or
-    /// others wait for the kernel.
-    pub(crate) fn defer(&mut self, octets: &[u8]) -> bool {
-        let fits = self.octets + octets.len() <= MERGED;
-        if self.is_stuck() || !fits {
-            return false;
-        }
-        self.deferred = true;
-        if !self.merge(octets) {
-            let mut first = Vec::with_capacity(DEFERRED_AT_FIRST);
-            first.extend_from_slice(octets);
-            self.push(Segment::Bytes(first));
-        }
-        true
     }
 
     /// Whether no more than `ahead` octets wait in memory; with none, whether nothing waits at all.
@@ -139,7 +109,6 @@ impl Outbox {
 
     /// Sends until the kernel takes no more, or much has been sent; says how many octets it took.
     pub(crate) fn flush(&mut self, transport: &Transport) -> io::Result<u64> {
-        self.deferred = false;
         let mut total = 0;
         while let Some(first) = self.segments.front_mut() {
             let taken = match first {

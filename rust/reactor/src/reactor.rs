@@ -152,8 +152,6 @@ pub struct Reactor {
     pub(crate) unwatched: Vec<ConnId>,
     /// Connections on which a request came after they had been closed for a drain.
     pub(crate) late: u64,
-    /// When the last event was yielded.
-    pub(crate) yielded_at: Tick,
     pub(crate) together: Together,
     wait_storage: Vec<(Token, Readiness)>,
 }
@@ -194,7 +192,6 @@ impl Reactor {
             idle: IdleList::default(),
             unwatched: Vec::new(),
             late: 0,
-            yielded_at: 0,
             together: Together::default(),
             wait_storage: Vec::new(),
         })
@@ -212,7 +209,7 @@ impl Reactor {
                     self.recycle(request.head);
                 }
                 event => {
-                    self.yielded_at = self.clock.now();
+                    self.together.call(self.clock.now());
                     return Some(event);
                 }
             }

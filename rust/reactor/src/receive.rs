@@ -266,13 +266,6 @@ impl Reactor {
         let Some(client) = self.client(id) else {
             return;
         };
-        if client.phase == Phase::Receiving && client.outbox.is_deferred() {
-            // The request behind them is not whole after all: its body is missing.
-            self.send_deferred(id);
-        }
-        let Some(client) = self.client(id) else {
-            return;
-        };
         match client.phase {
             Phase::Receiving if client.half_closed && client.protocol.awaits() == Awaits::Idle => {
                 self.close(id);
@@ -288,6 +281,7 @@ impl Reactor {
         if let Some(client) = self.client(id) {
             client.last_request = head.closes_explicitly();
             client.head_left = false;
+            client.safe = matches!(head.method(), b"GET" | b"HEAD");
         }
         let expected = match head.framing() {
             Framing::None => return self.hand_over(id, head, Body::Empty),

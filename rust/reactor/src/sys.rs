@@ -1,6 +1,6 @@
 //! All the `unsafe` of this floor: registering descriptors with the
-//! poller, receiving into spare memory, asking for what is unsent and for the time, and watching
-//! forks.
+//! poller, receiving into spare memory, asking for what is unsent and for the time, and blocking
+//! signals and watching forks.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -68,6 +68,16 @@ fn milliseconds(clock: libc::clockid_t) -> u64 {
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     // Neither part is ever negative on these clocks.
     time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// Leaves all signals to other threads: a call that one is to interrupt is not on this one.
+pub fn block_signals() {
+    let mut all = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset(3) initialises the set, and pthread_sigmask(3) reads it.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut());
+    }
 }
 
 static WATCHED: Once = Once::new();

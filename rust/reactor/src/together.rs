@@ -1,44 +1,84 @@
-//! Whole answers: with what can leave in the same packet.
+//! Answers that leave together.
 //!
-//! Answers to safe requests that a client has sent ahead of them leave in one write. Only its own
-//! next request may come between two of them, and only while calls are known to be short: nobody
-//! else's, and no wait. The last answer of a connection leaves with the FIN.
+//! To hand a small answer to the kernel wakes its reader, which costs about as much as making it, and
+//! drives the application out of the processor's caches. So answers wait for each other, those to one
+//! client that pipelines for one write, those to several while many short calls follow one another;
+//! they leave when no request is at hand, when the kernel's clock has moved, or, as
+//! [`Reactor::relieve`] sees from another thread, when a call takes long. Only whole answers to safe
+//! requests (RFC 9110 9.2.1) wait: should the process die meanwhile, their clients may ask again.
+//!
+//! The last answer of a connection leaves with the FIN.
 
 use crate::answer::Progress;
+use crate::client::Phase;
 use crate::clock::Tick;
 use crate::event::{ConnId, Event};
 use crate::reactor::Reactor;
 
-/// Milliseconds from which on a call is long.
-const LONG: Tick = 50;
+/// Octets of the longest answer that waits: a longer one is worth a write of its own.
+const LONGEST: usize = 16 * 1024;
+/// Octets that wait at once.
+const AT_ONCE: usize = 64 * 1024;
+/// Requests between two movements of the clock from which on calls are short, and many.
+const BUSY: u32 = 8;
 /// For how many milliseconds after a long call no answer waits for the next one, which may be as long.
-const WARY: Tick = 60_000;
+const WARY: Tick = 100;
 
 /// What waits for the next answer.
 #[derive(Default)]
 pub(crate) struct Together {
-    /// On this connection, since then.
-    deferred: Option<(ConnId, Tick)>,
+    /// One behind the other.
+    octets: Vec<u8>,
+    /// Whose they are, and where each answer ends.
+    answers: Vec<(ConnId, usize)>,
+    /// Since when the first of them waits.
+    since: Tick,
     /// Until then nothing is to wait.
     wary_until: Tick,
+    /// Something has waited since somebody looked.
+    waited: bool,
+    /// Requests yielded since the clock moved, and when that was.
+    calls: u32,
+    moved: Tick,
+    /// Short calls follow one another.
+    busy: bool,
+    /// None of them was yielded since somebody looked.
+    same_call: bool,
 }
 
 impl Together {
-    /// Nothing waits on this connection any more.
-    pub(crate) fn forget(&mut self, id: ConnId) {
-        if self.deferred.is_some_and(|(of, _)| of == id) {
-            self.deferred = None;
+    /// A request is yielded now.
+    pub(crate) fn call(&mut self, now: Tick) {
+        if now != self.moved {
+            self.busy = self.calls >= BUSY;
+            (self.calls, self.moved) = (0, now);
+        }
+        self.calls += 1;
+        self.busy |= self.calls >= BUSY;
+        self.same_call = false;
+    }
+
+    fn add(&mut self, id: ConnId, whole: &[u8], now: Tick) {
+        if self.answers.is_empty() {
+            self.since = now;
+            self.waited = true;
+        }
+        self.octets.extend_from_slice(whole);
+        let end = self.octets.len();
+        match self.answers.last_mut() {
+            Some((of, until)) if *of == id => *until = end,
+            _ => self.answers.push((id, end)),
         }
     }
 }
 
 impl Reactor {
-    /// Sends the whole of an answer and [finishes](Self::finish) it.
-    pub fn answer(&mut self, id: ConnId, whole: &[u8], persists: bool) -> Progress {
+    /// Sends the whole of an answer, or its end, and [finishes](Self::finish) it.
+    pub fn answer(&mut self, id: ConnId, octets: &[u8], persists: bool) -> Progress {
         let progress = if persists {
-            self.defer_or_write(id, whole)
+            self.write_end(id, octets)
         } else {
-            self.write_last(id, whole)
+            self.write_last(id, octets)
         };
         if progress != Progress::Gone {
             self.finish(id, persists);
@@ -46,20 +86,45 @@ impl Reactor {
         progress
     }
 
-    fn defer_or_write(&mut self, id: ConnId, whole: &[u8]) -> Progress {
-        let now = self.clock.now();
-        let short = now >= self.together.wary_until;
-        let Some(client) = self.client(id) else {
-            return Progress::Gone;
-        };
-        if short && client.pipelines() && client.outbox.defer(whole) {
-            self.together.deferred.get_or_insert((id, now));
+    /// Writes the end of an answer on a connection that persists: at once, or soon.
+    pub fn write_end(&mut self, id: ConnId, octets: &[u8]) -> Progress {
+        if octets.is_empty() {
             return Progress::Accepted;
         }
-        self.write(id, &[whole])
+        if self.together.octets.len() + octets.len() > AT_ONCE {
+            self.part();
+        }
+        let now = self.clock.now();
+        if self.may_wait(id, octets.len()) {
+            self.together.add(id, octets, now);
+            if let Some(client) = self.client(id) {
+                client.waits = true;
+            }
+            Progress::Accepted
+        } else if octets.len() <= LONGEST && self.client(id).is_some_and(|client| client.waits) {
+            // One write for both.
+            self.together.add(id, octets, now);
+            self.flush(id)
+        } else {
+            self.write(id, &[octets])
+        }
+    }
+
+    fn may_wait(&mut self, id: ConnId, octets: usize) -> bool {
+        if octets > LONGEST || self.clock.now() < self.together.wary_until {
+            return false;
+        }
+        let others = self.together.busy && matches!(self.queue.front(), Some(Event::Request(_)));
+        self.client(id).is_some_and(|client| {
+            client.phase == Phase::Answering
+                && client.safe
+                && client.outbox.is_empty()
+                && ((others && !client.half_closed) || client.pipelines())
+        })
     }
 
     fn write_last(&mut self, id: ConnId, whole: &[u8]) -> Progress {
+        self.send_waiting(id);
         let Some(client) = self.client(id) else {
             return Progress::Gone;
         };
@@ -76,17 +141,9 @@ impl Reactor {
         }
     }
 
-    /// Remembers how long the call was whose answer is complete.
-    pub(crate) fn note_call(&mut self) {
-        let now = self.clock.now();
-        if now.saturating_sub(self.yielded_at) >= LONG {
-            self.together.wary_until = now.saturating_add(WARY);
-        }
-    }
-
-    /// Puts a request where it is yielded: before all others if an answer waits for its own.
+    /// Puts a request where it is yielded: before all others if an answer to its client waits.
     pub(crate) fn enqueue(&mut self, id: ConnId, request: Event) {
-        if self.together.deferred.is_some_and(|(of, _)| of == id) {
+        if self.client(id).is_some_and(|client| client.waits) {
             self.queue.push_front(request);
             self.rouse();
         } else {
@@ -94,38 +151,66 @@ impl Reactor {
         }
     }
 
-    /// Before the next event is yielded: an answer goes on waiting only if that is the request whose
-    /// answer it waits for, and the clock has not moved.
+    /// Before the next event is yielded: answers go on waiting only if that is a request, and the
+    /// clock has not moved.
     pub(crate) fn keep_together(&mut self) {
-        if let Some((id, since)) = self.together.deferred
-            && !(self.clock.now() == since && self.is_next(id))
-        {
+        let next = matches!(self.queue.front(), Some(Event::Request(_)));
+        if self.has_waiting() && !(next && self.clock.now() == self.together.since) {
             self.part();
         }
     }
 
-    /// Sends what waits. The request behind it gives way to others.
+    /// Whether an answer waits, which is to be [relieved](Self::relieve) if a call takes long.
+    pub fn has_waiting(&self) -> bool {
+        !self.together.answers.is_empty()
+    }
+
+    /// Sends the answers that wait behind a call that was going on already when this was last called;
+    /// for a while none waits then. To be called every few milliseconds while answers wait, from
+    /// another thread; says whether any has waited since it was called last.
+    pub fn relieve(&mut self) -> bool {
+        let same_call = std::mem::replace(&mut self.together.same_call, true);
+        if same_call && self.has_waiting() {
+            self.clock.advance();
+            self.together.wary_until = self.clock.now().saturating_add(WARY);
+            self.part();
+        }
+        std::mem::take(&mut self.together.waited)
+    }
+
+    /// Lets no answer wait any more: nobody can [relieve](Self::relieve) them.
+    pub fn keep_apart(&mut self) {
+        self.together.wary_until = Tick::MAX;
+        self.part();
+    }
+
+    /// Sends what waits. A client whose request is the next gives way to others.
     pub(crate) fn part(&mut self) {
-        let Some((id, _)) = self.together.deferred.take() else {
+        let Some((last, _)) = self.together.answers.last().copied() else {
             return;
         };
-        if self.is_next(id) {
+        if matches!(self.queue.front(), Some(Event::Request(next)) if next.id == last) {
             self.queue.rotate_left(1);
         }
-        self.send_deferred(id);
-    }
-
-    /// Sends what waits on this connection.
-    pub(crate) fn send_deferred(&mut self, id: ConnId) {
-        if self
-            .client(id)
-            .is_some_and(|client| client.outbox.is_deferred())
-        {
-            self.flush(id);
+        let mut answers = std::mem::take(&mut self.together.answers);
+        let mut octets = std::mem::take(&mut self.together.octets);
+        let mut start = 0;
+        for (id, end) in answers.drain(..) {
+            if let Some(client) = self.client(id) {
+                client.waits = false;
+                self.write(id, &[&octets[start..end]]);
+            }
+            start = end;
         }
+        octets.clear();
+        self.together.answers = answers;
+        self.together.octets = octets;
     }
 
-    fn is_next(&self, id: ConnId) -> bool {
-        matches!(self.queue.front(), Some(Event::Request(request)) if request.id == id)
+    /// Sends what waits on this connection, before something else is done with it.
+    pub(crate) fn send_waiting(&mut self, id: ConnId) {
+        if self.client(id).is_some_and(|client| client.waits) {
+            self.part();
+        }
     }
 }

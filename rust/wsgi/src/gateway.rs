@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 
 use crate::face::Face;
 use crate::failure::Failure;
+use crate::flusher::Flusher;
 use crate::options::Options;
 use crate::way::Way;
 
@@ -47,6 +48,7 @@ pub(crate) struct Gateway {
     reactor: Mutex<Reactor>,
     pub(crate) face: Face,
     pub(crate) way: Way,
+    pub(crate) flusher: Flusher,
     pub(crate) in_flight: InFlight,
     pub(crate) sendfile: bool,
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
@@ -67,6 +69,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn new(reactor: Reactor, face: Face, signals: ForeignId, options: &Options) -> Self {
         Self {
+            flusher: Flusher::default(),
             way: Way::new(options.threads, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,

@@ -17,6 +17,7 @@ mod face;
 mod facts;
 mod failure;
 mod ffi;
+mod flusher;
 mod gateway;
 mod given;
 mod input;

@@ -20,8 +20,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) lead: &'a mut Vec<u8>,
     pub(crate) length: usize,
     pub(crate) tail: &'static [u8],
-    /// Of the whole of an answer that is over with it: whether the connection persists.
-    pub(crate) finishes: Option<bool>,
+    pub(crate) ends: Ends,
 }
 
 impl<'a> Frame<'a> {
@@ -42,6 +41,17 @@ pub(crate) enum Last {
     Block,
     /// The end of the body, and of the request's business with its connection.
     AndOver,
+}
+
+/// What ends with a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// Nothing.
+    Nothing,
+    /// The body, on a connection that persists.
+    Body,
+    /// The request, whose whole answer this is; the flag says whether the connection persists.
+    Request(bool),
 }
 
 /// How an answer ended, for the connection's sake.
@@ -76,13 +86,22 @@ impl Exchange {
             true => Answer::Over,
             false => Answer::Sending(sending),
         };
+        let ends = match (whole, sending.persistent) {
+            (true, persists) => Ends::Request(persists),
+            (false, true) if sending.body.end() == Ok(b"") => Ends::Body,
+            (false, _) => Ends::Nothing,
+        };
         let frame = Frame {
             lead: &mut state.storage,
             length,
             tail,
-            finishes: whole.then_some(sending.persistent),
+            ends,
         };
-        Ok(give(&mut reactor, state.id, frame))
+        let given = give(&mut reactor, state.id, frame);
+        if reactor.has_waiting() {
+            self.gateway.flusher.rouse(&self.gateway, &mut reactor);
+        }
+        Ok(given)
     }
 
     /// Sends a block; an empty one is nothing (PEP 3333: headers wait for the first octets).
@@ -103,9 +122,10 @@ impl Exchange {
         let send = || {
             self.framed(octets.len(), last, |reactor, id, frame| match pinned {
                 Some(pinned) => outgoing::send_pinned(reactor, id, frame, pinned),
-                None => match frame.finishes {
-                    Some(persists) => reactor.answer(id, frame.merge(octets), persists),
-                    None => reactor.write(id, &[frame.merge(octets)]),
+                None => match frame.ends {
+                    Ends::Request(persists) => reactor.answer(id, frame.merge(octets), persists),
+                    Ends::Body if way.is_inline() => reactor.write_end(id, frame.merge(octets)),
+                    Ends::Body | Ends::Nothing => reactor.write(id, &[frame.merge(octets)]),
                 },
             })
         };
