@@ -43,7 +43,7 @@ def check(running: Running, case: Case) -> None:
 
 
 def ask(client: Client, case: Case) -> bool:
-    """Whether the connection persists."""
+    """Whether the connection persists, which it must not where the client wants to close it."""
     client.send(case.request * case.depth)
     for number in range(case.depth):
         try:
@@ -58,6 +58,11 @@ def ask(client: Client, case: Case) -> bool:
             raise Broken(
                 f"a wrong body: {len(response.body)} octets, {len(case.answer)} were expected"
             )
+    if case.fields.get("Connection") == "close":
+        try:
+            return not client.is_closed_by_peer()
+        except TimeoutError:
+            raise Broken("keeps a connection that its client has asked to close") from None
     closes = (response.header("Connection") or "").lower() == "close"
     return not closes and response.framing != "close"
 

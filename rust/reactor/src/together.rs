@@ -119,7 +119,7 @@ impl Reactor {
             client.phase == Phase::Answering
                 && client.safe
                 && client.outbox.is_empty()
-                && ((others && !client.half_closed) || client.pipelines())
+                && ((others && !client.waits && !client.half_closed) || client.pipelines())
         })
     }
 
