@@ -154,14 +154,15 @@ CANDIDATES = [
     # A process or thread of uWSGI's serves one connection until it ends: keep-alive needs a thread
     # for each. Its HTTP router in front of fewer costs four times as much, but only that
     # one sends answers of unknown length over connections that persist. With keep-alive it does not
-    # close a connection whose client asks for that; without, it closes each, and needs one thread.
+    # close a connection whose client asks for that; without, it closes each, and needs one thread,
+    # but has to be told to say so.
     Candidate(
         "uWSGI",
         UWSGI + "--http11-socket=127.0.0.1:{port} --threads={connections}",
         distribution="uWSGI",
         in_case={
             "blocks": UWSGI + "--http=127.0.0.1:{port} --http-keepalive --http-auto-chunked",
-            "close": UWSGI + "--http-socket=127.0.0.1:{port}",
+            "close": UWSGI + '--http-socket=127.0.0.1:{port} --add-header="Connection: close"',
         },
     ),
 ]
