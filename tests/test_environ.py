@@ -264,6 +264,36 @@ def test_the_second_request_of_a_connection_sees_nothing_of_the_first(pair: Pair
     assert second == first
 
 
+MOUNTED = "SCRIPT_NAME: /app"
+ORDERS = [
+    ["/a?b"] * 4 + ["/a"] * 4,
+    ["/a?b", "/a?b", "/a?b", "/a?c", "/a?c", "/a?c", "/a?b"],
+    ["/%61", "/%61", "/%61", "/a", "/a", "/a", "//a"],
+    ["/app/a?b"] * 3 + [f"/app/a?b {MOUNTED}"] * 4 + ["/app/a?b"] * 4,
+    ["/a?b", "/c?d", "/a?b", "/c?d", "/e", "/e", "/e", "/?", "/?", "/?"],
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=map(str, range(len(ORDERS))))
+def test_a_connection_that_repeats_its_requests_sees_what_a_new_one_sees(
+    pair: Pair, order: list[str]
+) -> None:
+    def wire(words: str) -> bytes:
+        target, _, field = words.partition(" ")
+        return raw(f"GET {target} HTTP/1.1", "Host: a", *filter(None, [field]))
+
+    def asked(client: Client, words: str) -> object:
+        client.send(wire(words))
+        environ = json.loads(client.response().body)
+        environ.pop("REMOTE_PORT")
+        return environ
+
+    with pair.ours.client() as client:
+        for words in order:
+            with pair.ours.client() as new:
+                assert asked(client, words) == asked(new, words)
+
+
 @pytest.mark.parametrize("value", ["", "a", "ab"])
 def test_a_repeated_field_is_joined_even_if_its_values_are_equal(pair: Pair, value: str) -> None:
     """Strings of up to one octet are one object to the interpreter, however often they are made."""

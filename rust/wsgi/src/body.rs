@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::exchange::{Exchange, Last};
+use crate::exchange::{Exchange, Last, Sent};
 use crate::failure::Failure;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
@@ -27,7 +27,7 @@ pub(crate) fn send(
     exchange: &Exchange,
     iterable: &Bound<'_, PyAny>,
     file_wrapper: &Bound<'_, PyAny>,
-) -> Result<(), Failure> {
+) -> Result<Sent, Failure> {
     let py = iterable.py();
     if let Ok(list) = iterable.cast_exact::<PyList>() {
         return send_list(gateway, exchange, list);
@@ -42,16 +42,18 @@ pub(crate) fn send(
         && iterable.is_instance(file_wrapper)?
         && let Some(part) = regular_file(iterable)?
     {
-        return send_file(py, gateway, exchange, part);
+        send_file(py, gateway, exchange, part)?;
+    } else {
+        send_blocks(gateway, exchange, iterable)?;
     }
-    send_blocks(gateway, exchange, iterable)
+    Ok(Sent::Part)
 }
 
 fn send_list(
     gateway: &Gateway,
     exchange: &Exchange,
     list: &Bound<'_, PyList>,
-) -> Result<(), Failure> {
+) -> Result<Sent, Failure> {
     if list.len() == 1 {
         let block = list.get_item(0)?;
         return exchange.send(&bytes_block(&block)?, true);
@@ -61,7 +63,8 @@ fn send_list(
     for block in blocks.collect::<PyResult<Vec<_>>>()? {
         exchange.queue(&block)?;
     }
-    gateway.flush(list.py(), exchange.id())
+    gateway.flush(list.py(), exchange.id())?;
+    Ok(Sent::Part)
 }
 
 fn send_blocks(

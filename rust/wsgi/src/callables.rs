@@ -127,7 +127,7 @@ impl Write {
         let sent = self
             .exchange
             .send(&block, false)
-            .and_then(|()| self.exchange.wait_for_room(py));
+            .and_then(|_| self.exchange.wait_for_room(py));
         sent.map_err(|failure| match failure {
             Failure::Raised(error) => error,
             Failure::Gone => PyConnectionResetError::new_err("the client has gone"),

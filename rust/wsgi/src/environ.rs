@@ -89,7 +89,7 @@ impl Builder {
         let head = &request.head;
         // There is one for each listener that the reactor was given.
         let template = &self.templates[request.listener];
-        let environ = self.with_fields(py, template, request)?;
+        let (environ, has_target) = self.with_fields(py, template, request)?;
         environ.set_item(intern!(py, "wsgi.input"), &objects.input)?;
         environ.set_item(intern!(py, "wsgi.early_hints"), &objects.early_hints)?;
         environ.set_item(intern!(py, "gunicorn.socket"), &objects.socket)?;
@@ -115,29 +115,39 @@ impl Builder {
             let host = field(head, b"host");
             add_unix_server(py, path, host, head.scheme(), &environ)?;
         }
-        self.add_target(py, head, &environ)?;
+        if !has_target {
+            self.add_target(py, head, &environ)?;
+        }
         Ok(environ)
     }
 
     /// A copy of the template with what the connection and the header fields say, most of which
-    /// was said before.
+    /// was said before; says whether the target is among it.
     fn with_fields<'py>(
         &self,
         py: Python<'py>,
         template: &Template,
         request: &Request,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> PyResult<(Bound<'py, PyDict>, bool)> {
         let head = &*request.head;
         // Before the lock: the first use of an interned string lets the interpreter go.
         let _ = (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT"));
+        let _ = (intern!(py, "RAW_URI"), intern!(py, "PATH_INFO"));
+        let _ = (intern!(py, "QUERY_STRING"), intern!(py, ""));
         let last = {
             let (names, recent) = &mut *self.known(py);
-            recent
-                .connection(py, request.id, &request.peer)?
-                .template(py, names, head)?
+            let connection = recent.connection(py, request.id, &request.peer)?;
+            match connection.template(py, names, head)? {
+                Some(last) => {
+                    let has_target = connection
+                        .repeats_target(&last, head, || self.add_target(py, head, &last).is_ok())?;
+                    Some((last, has_target))
+                }
+                None => None,
+            }
         };
-        if let Some(last) = last {
-            return last.copy();
+        if let Some((last, has_target)) = last {
+            return Ok((last.copy()?, has_target));
         }
         let environ = template.base.bind(py).copy()?;
         let comes_again = {
@@ -154,7 +164,7 @@ impl Builder {
                 .connection(py, request.id, &request.peer)?
                 .keep(kept, head);
         }
-        Ok(environ)
+        Ok((environ, false))
     }
 
     /// Under this lock strings are made, put into dictionaries and freed, and nothing else: no Python
@@ -177,11 +187,6 @@ impl Builder {
         head: &Head,
         environ: &Bound<'_, PyDict>,
     ) -> Result<(), Failure> {
-        let target = text::latin1(py, head.target())?;
-        if !head.query().is_empty() {
-            let query = text::latin1(py, head.query())?;
-            environ.set_item(intern!(py, "QUERY_STRING"), query)?;
-        }
         let forwarded = match head.has_underscores() {
             true => field(head, b"script_name"),
             false => None,
@@ -194,6 +199,11 @@ impl Builder {
                 script.escape_ascii(),
             )));
         };
+        let target = text::latin1(py, head.target())?;
+        if !head.query().is_empty() {
+            let query = text::latin1(py, head.query())?;
+            environ.set_item(intern!(py, "QUERY_STRING"), query)?;
+        }
         let path = unquote(rest);
         let path_info = match *path == *head.target() {
             true => target.clone(),

@@ -2,9 +2,9 @@
 
 mod sending;
 
-pub(crate) use sending::{End, Frame, Last};
+pub(crate) use sending::{End, Frame, Last, Sent};
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meinheld_protocol::Version;
@@ -95,7 +95,8 @@ impl Exchange {
         state.id = request.id;
         state.request = RequestTraits::from(&*request.head);
         state.answer = Answer::Awaited;
-        self.over.store(false, SeqCst);
+        // Nobody else has it yet.
+        self.over.store(false, Relaxed);
     }
 
     /// Locked for a change of state only, never while Python code may run.

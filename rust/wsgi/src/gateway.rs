@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use meinheld_protocol::Head;
 use meinheld_reactor::{
     ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, forked_child,
 };
@@ -141,9 +142,17 @@ impl Gateway {
         self.tend_and(py, |_, _| ())
     }
 
-    /// Tends, and gives the next event of this turn's share.
-    pub(crate) fn next(&self, py: Python<'_>, share: &mut Share) -> PyResult<Option<Event>> {
+    /// Tends, and gives the next event of this turn's share. A head that is `spent` is given back.
+    pub(crate) fn next(
+        &self,
+        py: Python<'_>,
+        share: &mut Share,
+        spent: Option<Box<Head>>,
+    ) -> PyResult<Option<Event>> {
         self.tend_and(py, |reactor, now| {
+            if let Some(head) = spent {
+                reactor.recycle(head);
+            }
             if share.allows(reactor.pending(), now) {
                 reactor.poll()
             } else {

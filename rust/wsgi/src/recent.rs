@@ -42,6 +42,10 @@ pub(crate) struct Connection {
     last: Option<Py<PyDict>>,
     /// The header section that the template is of, if floor 1 knows it.
     section: Option<SectionId>,
+    /// The target of the last request that had a template.
+    target: Vec<u8>,
+    /// Whether the template has it, too.
+    has_target: bool,
 }
 
 impl Recent {
@@ -102,6 +106,8 @@ impl Connection {
             octets: 0,
             last: None,
             section: None,
+            target: Vec::new(),
+            has_target: false,
         })
     }
 
@@ -126,6 +132,37 @@ impl Connection {
         Ok(None)
     }
 
+    /// Whether `template`, this connection's, has what this request's target says. A target that comes
+    /// again is put there by `add`.
+    pub(crate) fn repeats_target(
+        &mut self,
+        template: &Bound<'_, PyDict>,
+        head: &Head,
+        add: impl FnOnce() -> bool,
+    ) -> PyResult<bool> {
+        let py = template.py();
+        // SCRIPT_NAME may come from a field of that name.
+        if head.has_underscores() || self.target != head.target() {
+            if std::mem::take(&mut self.has_target) {
+                // Of the last target nothing may be left: only this key is not always set.
+                template.set_item(intern!(py, "QUERY_STRING"), intern!(py, ""))?;
+            }
+            self.target.clear();
+            if head.target().len() <= OCTETS && !head.has_underscores() {
+                self.target.extend_from_slice(head.target());
+            }
+            return Ok(false);
+        }
+        if !self.has_target {
+            self.has_target = add();
+            if !self.has_target {
+                // It may have a part of it.
+                self.last = None;
+            }
+        }
+        Ok(self.has_target)
+    }
+
     /// Whether the fields have the names of the last request's, in the same order.
     fn repeats_names(&self, head: &Head) -> bool {
         let mut rest = &self.names[..];
@@ -142,6 +179,7 @@ impl Connection {
     /// Remembers these names, and no values yet.
     fn learn_names(&mut self, head: &Head) {
         self.last = None;
+        self.has_target = false;
         self.section = None;
         self.values.clear();
         self.names.clear();
@@ -194,6 +232,7 @@ impl Connection {
     pub(crate) fn keep(&mut self, environ: Py<PyDict>, head: &Head) {
         self.section = head.section();
         self.last = Some(environ);
+        self.has_target = false;
     }
 
     /// Brings the template up to a request with the same names, if there is one.

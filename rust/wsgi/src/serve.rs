@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use meinheld_protocol::Status;
 use meinheld_protocol::encode;
+use meinheld_protocol::{Head, Status};
 use meinheld_reactor::{Body, BodyFault, Progress, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::body;
 use crate::environ::Builder;
-use crate::exchange::{End, Exchange, Summary};
+use crate::exchange::{End, Exchange, Sent, Summary};
 use crate::face::{AnswerFacts, Told};
 use crate::facts::{self, Fields};
 use crate::failure::Failure;
@@ -36,6 +36,8 @@ pub(crate) struct Service {
 
 /// What becomes of the connection.
 enum Outcome {
+    /// The answer has left whole, and with it the connection: another request may be on its way.
+    Over,
     /// The answer is complete; the flag says whether another request may follow.
     Finished { keep: bool },
     /// The answer failed with its head out: the client must see that.
@@ -56,6 +58,8 @@ pub(crate) struct Slot {
     number: usize,
     /// Those of the last request, if its application has let go of them.
     objects: Option<Objects>,
+    /// Its head, to be given back with what next needs the reactor.
+    pub(crate) spent: Option<Box<Head>>,
 }
 
 impl Slot {
@@ -63,6 +67,7 @@ impl Slot {
         Self {
             number,
             objects: None,
+            spent: None,
         }
     }
 }
@@ -99,14 +104,13 @@ impl Service {
         if outcome.is_ok() {
             self.gateway.way.looks_soon();
         }
-        let mut reactor = self.gateway.reactor();
-        reactor.recycle(request.head);
+        slot.spent = Some(request.head);
         match outcome {
-            Ok(Outcome::Finished { keep }) => reactor.finish(id, keep),
-            Ok(Outcome::Broken) => reactor.abort(id),
-            Ok(Outcome::Nothing) => {}
+            Ok(Outcome::Over | Outcome::Nothing) => {}
+            Ok(Outcome::Finished { keep }) => self.gateway.reactor().finish(id, keep),
+            Ok(Outcome::Broken) => self.gateway.reactor().abort(id),
             Err(error) => {
-                reactor.abort(id);
+                self.gateway.reactor().abort(id);
                 return Err(error);
             }
         }
@@ -123,7 +127,7 @@ impl Service {
         let (outcome, reported) = self.exchange(py, &objects, request)?;
         // Where close() or a hook forked: what follows is the parent's.
         self.gateway.end_forked_child(py, reported.as_ref().err())?;
-        if objects.exchange.end_for_good() {
+        if !matches!(outcome, Ok(Outcome::Over)) && objects.exchange.end_for_good() {
             objects.socket.get().over(py);
         }
         if self.reuses && objects.are_free(py) {
@@ -158,8 +162,9 @@ impl Service {
                 .gateway
                 .face
                 .pre_request(record)
+                .map(|()| Sent::Part)
                 .map_err(Failure::Raised),
-            None => Ok(()),
+            None => Ok(Sent::Part),
         };
         if ended.is_ok() {
             match self.environs.build(py, request, objects) {
@@ -184,7 +189,7 @@ impl Service {
         py: Python<'py>,
         objects: &Objects,
         environ: &Bound<'py, PyDict>,
-    ) -> (Result<(), Failure>, Option<Bound<'py, PyAny>>) {
+    ) -> (Result<Sent, Failure>, Option<Bound<'py, PyAny>>) {
         let start_response = objects.start_response.bind(py);
         let called = self.application.bind(py).call1((environ, start_response));
         if let Err(error) = self.gateway.end_forked_child(py, called.as_ref().err()) {
@@ -205,9 +210,14 @@ impl Service {
         py: Python<'_>,
         request: &Request,
         exchange: &Exchange,
-        ended: Result<(), Failure>,
+        ended: Result<Sent, Failure>,
     ) -> PyResult<Outcome> {
-        match ended.and_then(|()| exchange.end()) {
+        let ended = match ended {
+            Ok(Sent::Whole) => return Ok(Outcome::Over),
+            Ok(Sent::Part) => exchange.end(),
+            Err(failure) => Err(failure),
+        };
+        match ended {
             Ok(End::Complete(keep)) => Ok(Outcome::Finished { keep }),
             Ok(End::Short(missing)) => {
                 let target = request.head.target().escape_ascii();

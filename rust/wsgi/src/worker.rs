@@ -179,7 +179,7 @@ impl Loop {
             self.forget_silent(py, &mut beats);
             gateway.turn(py, false)?;
             let mut share = Share::default();
-            while let Some(event) = gateway.next(py, &mut share)? {
+            while let Some(event) = gateway.next(py, &mut share, slot.spent.take())? {
                 self.handle(py, &mut slot, event)?;
             }
         }
@@ -221,6 +221,9 @@ impl Loop {
     fn take(&self, py: Python<'_>, slot: &mut Slot, request: Request) -> PyResult<()> {
         if self.service.gateway.way.is_threaded() {
             let mut reactor = self.service.gateway.reactor();
+            if let Some(head) = slot.spent.take() {
+                reactor.recycle(head);
+            }
             if !reactor.is_connected(request.id) {
                 reactor.recycle(request.head);
                 return Ok(());

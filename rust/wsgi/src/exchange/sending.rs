@@ -8,7 +8,7 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Answer, Exchange, Sending, State};
+use super::{Answer, Exchange, STORAGE, Sending, State};
 use crate::failure::Failure;
 use crate::ffi::bytes::PinnedBytes;
 use crate::gateway::Gateway;
@@ -52,6 +52,15 @@ pub(crate) enum Ends {
     Body,
     /// The request, whose whole answer this is; the flag says whether the connection persists.
     Request(bool),
+}
+
+/// How much of an answer has been sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Not the end, as far as is known.
+    Part,
+    /// All of it, and the exchange is over.
+    Whole,
 }
 
 /// How an answer ended, for the connection's sake.
@@ -98,6 +107,9 @@ impl Exchange {
             ends,
         };
         let given = give(&mut reactor, state.id, frame);
+        if whole && state.storage.capacity() > STORAGE {
+            state.storage = Vec::new();
+        }
         if reactor.has_waiting() {
             self.gateway.flusher.rouse(&self.gateway, &mut reactor);
         }
@@ -105,10 +117,10 @@ impl Exchange {
     }
 
     /// Sends a block; an empty one is nothing (PEP 3333: headers wait for the first octets).
-    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<(), Failure> {
+    pub(crate) fn send(&self, block: &Bound<'_, PyBytes>, last: bool) -> Result<Sent, Failure> {
         let octets = block.as_bytes();
         if octets.is_empty() {
-            return Ok(());
+            return Ok(Sent::Part);
         }
         let pinned = PinnedBytes::worthwhile(block);
         let way = &self.gateway.way;
@@ -120,23 +132,35 @@ impl Exchange {
             (true, true) => Last::AndOver,
         };
         let send = || {
-            self.framed(octets.len(), last, |reactor, id, frame| match pinned {
-                Some(pinned) => outgoing::send_pinned(reactor, id, frame, pinned),
-                None => match frame.ends {
-                    Ends::Request(persists) => reactor.answer(id, frame.merge(octets), persists),
-                    Ends::Body if way.is_inline() => reactor.write_end(id, frame.merge(octets)),
-                    Ends::Body | Ends::Nothing => reactor.write(id, &[frame.merge(octets)]),
-                },
+            self.framed(octets.len(), last, |reactor, id, frame| {
+                let Some(pinned) = pinned else {
+                    return match frame.ends {
+                        Ends::Request(persists) => (
+                            reactor.answer(id, frame.merge(octets), persists),
+                            Sent::Whole,
+                        ),
+                        Ends::Body if way.is_inline() => {
+                            (reactor.write_end(id, frame.merge(octets)), Sent::Part)
+                        }
+                        Ends::Body | Ends::Nothing => {
+                            (reactor.write(id, &[frame.merge(octets)]), Sent::Part)
+                        }
+                    };
+                };
+                (
+                    outgoing::send_pinned(reactor, id, frame, pinned),
+                    Sent::Part,
+                )
             })
         };
-        let progress = if way.releases(octets.len()) {
+        let (progress, sent) = if way.releases(octets.len()) {
             block.py().detach(send)?
         } else {
             send()?
         };
         match progress {
             Progress::Gone => Err(Failure::Gone),
-            Progress::Accepted | Progress::Pending => Ok(()),
+            Progress::Accepted | Progress::Pending => Ok(sent),
         }
     }
 
