@@ -209,7 +209,7 @@ impl Reactor {
                     self.recycle(request.head);
                 }
                 event => {
-                    self.together.call(self.clock.now());
+                    self.together.call();
                     return Some(event);
                 }
             }

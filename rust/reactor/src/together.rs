@@ -2,12 +2,15 @@
 //!
 //! To hand a small answer to the kernel wakes its reader, which costs about as much as making it, and
 //! drives the application out of the processor's caches. So answers wait for each other, those to one
-//! client that pipelines for one write, those to several while many short calls follow one another;
+//! client that pipelines for one write, those to several while one short call follows another;
 //! they leave when no request is at hand, when the kernel's clock has moved, or, as
 //! [`Reactor::relieve`] sees from another thread, when a call takes long. Only whole answers to safe
 //! requests (RFC 9110 9.2.1) wait: should the process die meanwhile, their clients may ask again.
 //!
 //! The last answer of a connection leaves with the FIN.
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use crate::answer::Progress;
 use crate::client::Phase;
@@ -19,8 +22,11 @@ use crate::reactor::Reactor;
 const LONGEST: usize = 16 * 1024;
 /// Octets that wait at once.
 const AT_ONCE: usize = 64 * 1024;
-/// Requests between two movements of the clock from which on calls are short, and many.
-const BUSY: u32 = 8;
+/// Requests that are timed together: reading the exact time costs something.
+const TIMED: u32 = 16;
+/// How long so many take where answers wait: after longer ones waking a reader costs little, and during
+/// shorter ones it stays awake.
+const BUSY: RangeInclusive<Duration> = Duration::from_micros(160)..=Duration::from_micros(4800);
 /// For how many milliseconds after a long call no answer waits for the next one, which may be as long.
 const WARY: Tick = 100;
 
@@ -37,25 +43,26 @@ pub(crate) struct Together {
     wary_until: Tick,
     /// Something has waited since somebody looked.
     waited: bool,
-    /// Requests yielded since the clock moved, and when that was.
+    /// Requests yielded since the time was read, and when that was.
     calls: u32,
-    moved: Tick,
-    /// Short calls follow one another.
+    timed: Option<Instant>,
+    /// Calls that are short, but not too short, follow one another.
     busy: bool,
     /// None of them was yielded since somebody looked.
     same_call: bool,
 }
 
 impl Together {
-    /// A request is yielded now.
-    pub(crate) fn call(&mut self, now: Tick) {
-        if now != self.moved {
-            self.busy = self.calls >= BUSY;
-            (self.calls, self.moved) = (0, now);
-        }
-        self.calls += 1;
-        self.busy |= self.calls >= BUSY;
+    /// A request is yielded.
+    pub(crate) fn call(&mut self) {
         self.same_call = false;
+        self.calls += 1;
+        if self.calls == TIMED {
+            self.calls = 0;
+            let now = Instant::now();
+            let before = self.timed.replace(now);
+            self.busy = before.is_some_and(|before| BUSY.contains(&now.duration_since(before)));
+        }
     }
 
     fn add(&mut self, id: ConnId, whole: &[u8], now: Tick) {
