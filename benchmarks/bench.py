@@ -3,9 +3,9 @@
     python benchmarks/bench.py --cases hello,browser --candidates meinheld,bjoern --rounds 3
 
 Every candidate is run at its best settings on one core, wrk on another one. What is measured, and
-how, is in README.md; written are results/bench.json, bench.md and bench.svg, of a part of the
-cases or candidates results/part.json and so on. Run it with the interpreter of the environment
-that install.py has made. Loopback only.
+how, is in README.md; written are results/bench.json, bench.md and bench.svg, and the table in the
+project's README; of a part of the cases or candidates results/part.json and so on. Run it with the
+interpreter of the environment that install.py has made. Loopback only.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from load import Wrk
 from machine import machine, versions
 from outcome import CaseResult
 from picture import picture
-from report import Conditions, as_json, as_markdown, commands, listed
+from report import Conditions, as_json, as_markdown, commands, in_brief, listed
 from rounds import run
 from servers import CLIENT_CORE, SERVER_CORE, on_core
 
 RESULTS = Path(__file__).resolve().parent / "results"
+README = RESULTS.parent.parent / "README.md"
+BEGIN, END = "<!-- made by `make bench` -->", "<!-- until here -->"
 DESCRIPTORS = 10_500
 """Each connection has one in wrk or here, and one in the server."""
 BOOTS = 15
@@ -110,10 +112,21 @@ def write(given: argparse.Namespace, conditions: Conditions, measured: Measured)
     path = RESULTS / ("bench" if given.whole else "part")
     path.with_suffix(".json").write_text(as_json(conditions, measured, judged))
     path.with_suffix(".md").write_text(as_markdown(conditions, measured, judged))
+    if given.whole:
+        show_in(README, in_brief(conditions, measured))
     drawn = [measured.cases[name] for name in IN_THE_PICTURE if name in measured.cases]
     if drawn:
         path.with_suffix(".svg").write_text(picture(drawn, conditions.caption()))
     print(f"\nwritten: {path.relative_to(RESULTS.parent.parent)}.* (JSON, Markdown, SVG)")
+
+
+def show_in(page: Path, text: str) -> None:
+    """Puts the text between the page's two marks."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{page.name} has no {BEGIN} and {END} to put the table between")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def main() -> None:

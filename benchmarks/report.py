@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import boot
@@ -15,6 +15,8 @@ from goals import Goal, Measured, shares
 from outcome import ALONE, CaseResult, Result, Sample
 
 FIGURES = ("per_second", "cpu", "user", "system", "busy", "client_busy", "p50", "p99")
+IN_BRIEF = ("hello", "browser", "post-1k", "post-100k", "memory", "close", "flask", "django")
+"""The cases that the project's README shows."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,10 @@ def as_markdown(conditions: Conditions, run: Measured, judged: list[Goal]) -> st
         goals_table(judged),
     ]
     if run.cases:
-        parts += ["## CPU microseconds per request", overview(run, cpu_cell)]
+        cases = [found for found in run.cases.values() if found.case.name != "access-log"]
+        parts += ["## CPU microseconds per request", overview(cases, cpu_cell)]
         parts += ["In brackets the ratio to the bare loop. b: buffers, does not stream."]
-        parts += ["## Requests a second", overview(run, rate_cell)]
+        parts += ["## Requests a second", overview(cases, rate_cell)]
         parts += ["## Each case"]
     for found in run.cases.values():
         parts += [f"### {found.case.title[0].upper()}{found.case.title[1:]}", case_table(found)]
@@ -141,8 +144,14 @@ def rate_cell(result: Result) -> str:
     return f"{result.median('per_second'):,.0f}{mark}"
 
 
-def overview(run: Measured, cell: Callable[[Result], str]) -> str:
-    cases = [found for found in run.cases.values() if found.case.name != "access-log"]
+def in_brief(conditions: Conditions, run: Measured) -> str:
+    """What the project's README shows."""
+    cases = [run.cases[name] for name in IN_BRIEF if name in run.cases]
+    told = "Microseconds of processor time for a request; in brackets the ratio to the bare loop"
+    return f"{overview(cases, cpu_cell)}\n\n{told}. {conditions.caption()}."
+
+
+def overview(cases: Sequence[CaseResult], cell: Callable[[Result], str]) -> str:
     rows = []
     for candidate in CANDIDATES:
         cells = []
