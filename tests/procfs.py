@@ -86,6 +86,22 @@ def beats(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def threads_named(pid: int, name: str) -> list[str]:
+    """The threads of the process that have this name for the system, as folders of /proc."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [str(task) for task in tasks if thread_status(str(task), "Name") == name]
+
+
+def thread_status(thread: str, field: str) -> str:
+    """What the kernel says of a thread; nothing once it has ended."""
+    try:
+        status = Path(thread, "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    match = re.search(rf"^{field}:\s+(.*)$", status, re.MULTILINE)
+    return match.group(1) if match else ""
+
+
 def all_asleep(pid: int) -> bool:
     """Whether there was a moment at which every thread of the process slept. A thread that waits
     for the GIL sleeps, too, but then another one has it and runs."""

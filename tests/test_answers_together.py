@@ -1,26 +1,36 @@
-"""Answers to pipelined requests leave in one write where nobody has to wait for that."""
+"""Answers leave together, to one client and to several, where nobody has to wait for that."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 from collections.abc import Iterator
 
 import pytest
-from harness import OURS, THREADED, Client, Server, Truncated, request
+from harness import OURS, THREADED, Client, Server, Truncated, eventually, request, settled
+from procfs import thread_status, threads_named
 
 pytestmark = pytest.mark.skipif(not OURS, reason="gunicorn's own workers write each answer")
 
 APP = """
+import os
 import socket
 import time
 
 LENGTH = [("Content-Length", "2")]
+HINTS = b"HTTP/1.1 103 Early Hints\\r\\n\\r\\n"
 
 
 def meet(port):
     # Returns when the test says so.
     with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as meeting:
         meeting.recv(1)
+
+
+class Closing(list):
+    def close(self):
+        meet(self.port)
 
 
 class Reluctant:
@@ -47,12 +57,31 @@ def app(environ, start_response):
         taken = environ["gunicorn.socket"]
         taken.sendall(b"taken")
         return []
+    if path == "/descriptor":
+        os.write(environ["gunicorn.socket"].fileno(), HINTS)
+    if path in ("/fork", "/child"):
+        child = os.fork()
+        if child == 0 and path == "/fork":
+            os._exit(0)
+        if child:
+            os.waitpid(child, 0)
+    if path == "/exit":
+        raise SystemExit
     if path == "/raise":
         raise RuntimeError("on purpose")
     if path == "/blocks":
         start_response("200 OK", [])
         return iter([b"o", b"k"])
+    if path == "/":
+        # A short call, but not so short that its answer leaves at once.
+        until = time.monotonic() + 3e-5
+        while time.monotonic() < until:
+            pass
     start_response("200 OK", LENGTH)
+    if path == "/close":
+        closing = Closing([b"ok"])
+        closing.port = environ["QUERY_STRING"]
+        return closing
     return [b"ok"]
 """
 
@@ -64,6 +93,12 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
+def many(server: Server) -> Iterator[list[Client]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(server.client()) for _ in range(48)]
+
+
+@pytest.fixture
 def meeting() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
@@ -72,6 +107,33 @@ def meeting() -> Iterator[socket.socket]:
 
 def gets(*targets: str) -> bytes:
     return b"".join(request("GET", target) for target in targets)
+
+
+def ask_at_once(
+    server: Server, meeting: socket.socket, clients: list[Client], special: Client, path: str
+) -> None:
+    """All of them ask while the worker is busy: it finds them together, and so many that their
+    answers may wait for each other. One asks for `path`, which meets the test."""
+    port = meeting.getsockname()[1]
+    with server.client() as first:
+        first.send(gets(f"/meet?{port}"))
+        with meeting.accept()[0]:
+            for client in clients:
+                client.send(gets(f"{path}?{port}" if client is special else "/"))
+        assert_ok(first, 1)
+
+
+def flusher(server: Server) -> str:
+    """The thread that looks after answers that wait, once one has."""
+    with server.client() as client:
+
+        def answered() -> list[str]:
+            client.send(gets("/", "/"))
+            assert_ok(client, 2)
+            return threads_named(server.worker_pid(), "meinheld-flush")
+
+        (thread,) = eventually(answered, "an answer waits, and a thread looks after it")
+    return thread
 
 
 def assert_ok(client: Client, answers: int) -> None:
@@ -190,3 +252,65 @@ def test_a_client_that_closes_with_its_last_request_gets_all_answers(server: Ser
         client.send(gets(*["/"] * 20) + request("GET", "/", {"Connection": "close"}))
         assert_ok(client, 21)
         assert client.is_closed_by_peer()
+
+
+@pytest.mark.parametrize("path", ["/meet", "/close"])
+def test_the_answers_of_many_short_calls_wait_for_no_long_one(
+    server: Server, meeting: socket.socket, many: list[Client], path: str
+) -> None:
+    *others, last = many
+    ask_at_once(server, meeting, many, last, path)
+    with meeting.accept()[0]:
+        for client in others:
+            assert_ok(client, 1)
+    assert_ok(last, 1)
+
+
+def test_the_answer_of_a_call_whose_close_takes_long_waits_for_no_other_client(
+    server: Server, meeting: socket.socket, many: list[Client]
+) -> None:
+    closing = many[len(many) // 2]
+    ask_at_once(server, meeting, many, closing, "/close")
+    with meeting.accept()[0]:
+        assert_ok(closing, 1)
+    for client in many:
+        if client is not closing:
+            assert_ok(client, 1)
+
+
+def test_answers_go_out_before_others_write_to_the_descriptor() -> None:
+    # Of its own: where a call was long a moment ago, none would wait.
+    with Server.start(APP, "--keep-alive", "30") as server, server.client() as client:
+        client.send(gets("/", "/", "/descriptor"))
+        assert_ok(client, 2)
+        assert client.response().status == 103
+        assert_ok(client, 1)
+
+
+def test_answers_go_out_before_the_application_ends_the_worker() -> None:
+    with Server.start(APP, "--keep-alive", "30") as server, server.client() as client:
+        client.send(gets("/", "/", "/exit"))
+        assert_ok(client, 2)
+
+
+@pytest.mark.skipif(THREADED, reason="no answer waits where threads answer")
+class TestTheThreadThatLooksAfterThem:
+    def test_sleeps_where_nothing_waits(self, server: Server) -> None:
+        thread = flusher(server)
+        settled(lambda: thread_status(thread, "voluntary_ctxt_switches"))
+
+    def test_leaves_all_signals_to_the_application(self, server: Server) -> None:
+        thread = flusher(server)
+        blocked = int(thread_status(thread, "SigBlk"), 16)
+        unblockable = {signal.SIGKILL, signal.SIGSTOP}
+        for number in signal.valid_signals() - unblockable:
+            assert blocked >> (number - 1) & 1, number
+
+    @pytest.mark.parametrize("target", ["/fork", "/child"])
+    def test_is_no_hindrance_to_an_application_that_forks(
+        self, server: Server, target: str
+    ) -> None:
+        flusher(server)
+        with server.client() as client:
+            client.send(gets("/", "/", target, "/", "/"))
+            assert_ok(client, 5)

@@ -217,7 +217,8 @@ impl Reactor {
             return;
         };
         client.incoming = None;
-        if !keep || !client.protocol.next_request() {
+        // One whose answer has [waited](crate::together) has turned to the next request already.
+        if !keep || !(client.is_renewed() || client.protocol.next_request()) {
             return self.close(id);
         }
         client.phase = Phase::Receiving;
@@ -266,9 +267,10 @@ impl Reactor {
     }
 
     /// The number of a connection's descriptor, which stays the reactor's; the caller may make
-    /// copies of it.
+    /// copies of it, or write to it: what comes before that leaves first.
     pub fn descriptor(&mut self, id: ConnId) -> Option<std::os::fd::RawFd> {
         use std::os::fd::{AsFd, AsRawFd};
+        self.send_waiting(id);
         self.client(id).map(|client| {
             client.shared = true;
             client.transport.as_fd().as_raw_fd()

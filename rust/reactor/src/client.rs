@@ -142,8 +142,11 @@ impl Client {
 
     /// Whether the connection only waits for a next request: closing it costs nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
-        self.phase == Phase::Receiving
-            && self.protocol.awaits() == Awaits::Idle
-            && !self.is_introducing()
+        self.phase == Phase::Receiving && self.is_renewed() && !self.is_introducing()
+    }
+
+    /// Whether nothing of a next request has come, which may.
+    pub(crate) fn is_renewed(&self) -> bool {
+        self.protocol.awaits() == Awaits::Idle
     }
 }

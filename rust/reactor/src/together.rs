@@ -125,6 +125,7 @@ impl Reactor {
         self.client(id).is_some_and(|client| {
             client.phase == Phase::Answering
                 && client.safe
+                && client.protocol.request_complete()
                 && client.outbox.is_empty()
                 && ((others && !client.waits && !client.half_closed) || client.pipelines())
         })
@@ -205,13 +206,27 @@ impl Reactor {
         for (id, end) in answers.drain(..) {
             if let Some(client) = self.client(id) {
                 client.waits = false;
-                self.write(id, &[&octets[start..end]]);
+                if self.write(id, &[&octets[start..end]]) == Progress::Pending {
+                    self.unfinish(id);
+                }
             }
             start = end;
         }
         octets.clear();
         self.together.answers = answers;
         self.together.octets = octets;
+    }
+
+    /// The kernel did not take all of an answer that was finished when it began to wait: only once
+    /// it has is the connection idle.
+    fn unfinish(&mut self, id: ConnId) {
+        let Some(client) = self.client(id).filter(|client| client.is_idle()) else {
+            return;
+        };
+        client.phase = Phase::Flushing { keep: true };
+        self.settle_idle(id);
+        self.await_reader(id);
+        self.update_interest(id);
     }
 
     /// Sends what waits on this connection, before something else is done with it.
