@@ -293,7 +293,7 @@ def test_answers_go_out_before_the_application_ends_the_worker() -> None:
         assert_ok(client, 2)
 
 
-@pytest.mark.skipif(THREADED, reason="no answer waits where threads answer")
+@pytest.mark.inline_only
 class TestTheThreadThatLooksAfterThem:
     def test_sleeps_where_nothing_waits(self, server: Server) -> None:
         thread = flusher(server)

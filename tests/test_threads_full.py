@@ -39,9 +39,11 @@ from wellness import assert_comes_to_rest
 
 THREADS = 2
 ROOM = THREADS * CHANNEL
-CROWD = 300
 BATCH = 256
-"""Sockets that one wait reports as ready."""
+"""Sockets that one wait reports as ready: they are read before the worker notices that it has
+enough."""
+CROWD = 400
+"""More clients than the worker can have requests of: what it has room for, and one batch."""
 APP = (
     """
 import os, re, time

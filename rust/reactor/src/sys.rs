@@ -1,6 +1,6 @@
 //! All the `unsafe` of this floor: registering descriptors with the
-//! poller, receiving into spare memory, asking for what is unsent and for the time, and blocking
-//! signals and watching forks.
+//! poller, receiving into spare memory, asking for what is unsent and for the time, blocking signals,
+//! and watching forks.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
