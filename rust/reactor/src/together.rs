@@ -53,7 +53,7 @@ pub(crate) struct Together {
 }
 
 impl Together {
-    /// A request is yielded.
+    /// An event is yielded: a request, nearly always.
     pub(crate) fn call(&mut self) {
         self.same_call = false;
         self.calls += 1;
@@ -101,24 +101,23 @@ impl Reactor {
         if self.together.octets.len() + octets.len() > AT_ONCE {
             self.part();
         }
-        let now = self.clock.now();
-        if self.may_wait(id, octets.len()) {
-            self.together.add(id, octets, now);
-            if let Some(client) = self.client(id) {
+        let may_wait = self.may_wait(id);
+        match self.client(id) {
+            Some(client) if octets.len() <= LONGEST && (may_wait || client.waits) => {
                 client.waits = true;
+                self.together.add(id, octets, self.clock.now());
             }
-            Progress::Accepted
-        } else if octets.len() <= LONGEST && self.client(id).is_some_and(|client| client.waits) {
-            // One write for both.
-            self.together.add(id, octets, now);
-            self.flush(id)
-        } else {
-            self.write(id, &[octets])
+            _ => return self.write(id, &[octets]),
+        }
+        match may_wait {
+            true => Progress::Accepted,
+            // With what waited, in one write.
+            false => self.flush(id),
         }
     }
 
-    fn may_wait(&mut self, id: ConnId, octets: usize) -> bool {
-        if octets > LONGEST || self.clock.now() < self.together.wary_until {
+    fn may_wait(&mut self, id: ConnId) -> bool {
+        if self.clock.now() < self.together.wary_until {
             return false;
         }
         let others = self.together.busy && matches!(self.queue.front(), Some(Event::Request(_)));

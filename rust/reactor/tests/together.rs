@@ -30,6 +30,21 @@ fn next(reactor: &mut Reactor) -> Option<Request> {
     }
 }
 
+fn answer_next(turning: &mut Turning) {
+    let request = next(&mut turning.reactor).unwrap();
+    answer(&mut turning.reactor, &request);
+}
+
+/// A client that has sent two requests at once, of which the first is answered.
+fn first_of_two() -> (Turning, UnixStream) {
+    let mut turning = Turning::new(options(patient()));
+    let mut client = turning.accepted();
+    client.write_all(TWO).unwrap();
+    let first = turning.next_request();
+    answer(&mut turning.reactor, &first);
+    (turning, client)
+}
+
 /// Takes as long as a call that lasts this long.
 fn call(lasts: Duration) {
     let began = Instant::now();
@@ -55,8 +70,7 @@ fn many(special: &[u8]) -> (Turning, Vec<UnixStream>) {
     let mut clients = clients(&mut turning, MANY);
     ask_at_once(&mut turning, &mut clients, special);
     for client in &mut clients[..FEW] {
-        let request = next(&mut turning.reactor).unwrap();
-        answer(&mut turning.reactor, &request);
+        answer_next(&mut turning);
         assert_eq!(read_body(client), "ok");
     }
     (turning, clients)
@@ -84,8 +98,7 @@ fn leaves_alone(special: &[u8], answer_to_it: &[u8]) -> bool {
     let request = next(&mut turning.reactor).unwrap();
     turning.reactor.answer(request.id, answer_to_it, true);
     assert!(!is_quiet(&mut clients[FEW]));
-    let request = next(&mut turning.reactor).unwrap();
-    answer(&mut turning.reactor, &request);
+    answer_next(&mut turning);
     is_quiet(&mut clients[FEW + 1])
 }
 
@@ -93,11 +106,7 @@ fn leaves_alone(special: &[u8], answer_to_it: &[u8]) -> bool {
 /// which the client then gets `after`.
 fn assert_first(then: impl Fn(&mut Reactor, ConnId), after: &[u8]) {
     while_the_clock_stands(|| {
-        let mut turning = Turning::new(options(patient()));
-        let mut client = turning.accepted();
-        client.write_all(TWO).unwrap();
-        let first = turning.next_request();
-        answer(&mut turning.reactor, &first);
+        let (mut turning, mut client) = first_of_two();
         let waits = turning.reactor.has_waiting();
         let second = next(&mut turning.reactor).unwrap();
         let waits = waits && turning.reactor.has_waiting();
@@ -113,11 +122,7 @@ fn assert_first(then: impl Fn(&mut Reactor, ConnId), after: &[u8]) {
 #[test]
 fn an_answer_waits_for_that_of_the_next_request() {
     while_the_clock_stands(|| {
-        let mut turning = Turning::new(options(patient()));
-        let mut client = turning.accepted();
-        client.write_all(TWO).unwrap();
-        let first = turning.next_request();
-        answer(&mut turning.reactor, &first);
+        let (mut turning, mut client) = first_of_two();
         let second = next(&mut turning.reactor).unwrap();
         assert_eq!(target(&second), "/2");
         let waited = is_quiet(&mut client);
@@ -132,11 +137,7 @@ fn an_answer_waits_for_that_of_the_next_request() {
 
 #[test]
 fn it_waits_for_no_turn() {
-    let mut turning = Turning::new(options(patient()));
-    let mut client = turning.accepted();
-    client.write_all(TWO).unwrap();
-    let first = turning.next_request();
-    answer(&mut turning.reactor, &first);
+    let (mut turning, mut client) = first_of_two();
     drop(turning.reactor.prepare_wait(Duration::ZERO));
     assert_eq!(read_body(&mut client), "ok");
     assert_eq!(target(&turning.next_request()), "/2");
@@ -161,11 +162,7 @@ fn a_client_that_pipelines_gives_way_to_others_between_two_turns() {
 
 #[test]
 fn an_abort_takes_no_whole_answer_back() {
-    let mut turning = Turning::new(options(patient()));
-    let mut client = turning.accepted();
-    client.write_all(TWO).unwrap();
-    let first = turning.next_request();
-    answer(&mut turning.reactor, &first);
+    let (mut turning, mut client) = first_of_two();
     let second = next(&mut turning.reactor).unwrap();
     turning.reactor.abort(second.id);
     assert_eq!(read_body(&mut client), "ok");
@@ -190,8 +187,7 @@ fn answers_to_several_clients_wait_while_calls_are_many() {
     while_the_clock_stands(|| {
         let (mut turning, mut clients) = many(&get());
         for _ in 0..2 {
-            let request = next(&mut turning.reactor).unwrap();
-            answer(&mut turning.reactor, &request);
+            answer_next(&mut turning);
         }
         let last = next(&mut turning.reactor).unwrap();
         let waited = clients[FEW..].iter_mut().all(is_quiet);
@@ -271,8 +267,7 @@ fn an_answer_whose_request_has_more_of_its_body_to_come_does_not_wait() {
         ask_at_once(&mut turning, &mut clients, unread);
         let mut waited = false;
         for number in 0..MANY {
-            let request = next(&mut turning.reactor).unwrap();
-            answer(&mut turning.reactor, &request);
+            answer_next(&mut turning);
             assert!(number != FEW || !is_quiet(&mut clients[FEW]));
             waited |= number > FEW && turning.reactor.has_waiting();
         }
@@ -296,8 +291,7 @@ fn the_answer_to_a_client_that_has_ended_its_side_leaves_alone() {
         // Its own comes first, and goes behind enough others for calls to be many.
         let ended = next(&mut turning.reactor).unwrap();
         for _ in 0..FEW {
-            let request = next(&mut turning.reactor).unwrap();
-            answer(&mut turning.reactor, &request);
+            answer_next(&mut turning);
         }
         answer(&mut turning.reactor, &ended);
         assert_eq!(read_all(&mut clients[FEW]).as_bytes(), ANSWER);
@@ -309,8 +303,7 @@ fn the_answer_to_a_client_that_has_ended_its_side_leaves_alone() {
 fn behind_a_call_that_goes_on_from_look_to_look_answers_leave() {
     while_the_clock_stands(|| {
         let (mut turning, mut clients) = many(&get());
-        let request = next(&mut turning.reactor).unwrap();
-        answer(&mut turning.reactor, &request);
+        answer_next(&mut turning);
         let _long = next(&mut turning.reactor).unwrap();
         let waited = turning.reactor.has_waiting();
         assert!(turning.reactor.relieve() || !waited);
@@ -330,8 +323,7 @@ fn behind_short_calls_answers_wait_on_from_look_to_look() {
     while_the_clock_stands(|| {
         let (mut turning, mut clients) = many(&get());
         for _ in 0..2 {
-            let request = next(&mut turning.reactor).unwrap();
-            answer(&mut turning.reactor, &request);
+            answer_next(&mut turning);
             turning.reactor.relieve();
         }
         let _third = next(&mut turning.reactor).unwrap();
@@ -345,8 +337,7 @@ fn after_a_long_call_none_waits_for_a_while() {
     // That the while is over is tried again, too.
     while_the_clock_stands(|| {
         let (mut turning, mut clients) = many(&get());
-        let request = next(&mut turning.reactor).unwrap();
-        answer(&mut turning.reactor, &request);
+        answer_next(&mut turning);
         let second = next(&mut turning.reactor).unwrap();
         let waited = turning.reactor.has_waiting();
         turning.reactor.relieve();
@@ -361,13 +352,11 @@ fn after_a_long_call_none_waits_for_a_while() {
 fn kept_apart_no_answer_waits() {
     while_the_clock_stands(|| {
         let (mut turning, mut clients) = many(&get());
-        let request = next(&mut turning.reactor).unwrap();
-        answer(&mut turning.reactor, &request);
+        answer_next(&mut turning);
         let waited = is_quiet(&mut clients[FEW]);
         turning.reactor.keep_apart();
         assert!(!turning.reactor.has_waiting());
-        let request = next(&mut turning.reactor).unwrap();
-        answer(&mut turning.reactor, &request);
+        answer_next(&mut turning);
         assert_eq!(read_body(&mut clients[FEW + 1]), "ok");
         if waited {
             assert_eq!(read_body(&mut clients[FEW]), "ok");
@@ -427,8 +416,7 @@ fn an_answer_that_waits_leaves_before_others_write_to_the_descriptor() {
 fn an_answer_that_waits_leaves_before_all_connections_end() {
     while_the_clock_stands(|| {
         let (mut turning, mut clients) = many(&get());
-        let request = next(&mut turning.reactor).unwrap();
-        answer(&mut turning.reactor, &request);
+        answer_next(&mut turning);
         let waited = turning.reactor.has_waiting();
         turning.reactor.end();
         assert_eq!(read_body(&mut clients[FEW]), "ok");

@@ -46,9 +46,9 @@ pub(crate) enum Last {
 /// What ends with a block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ends {
-    /// Nothing.
+    /// Nothing, or nothing that may [wait](Reactor::write_end).
     Nothing,
-    /// The body, on a connection that persists.
+    /// The body, inline and on a connection that persists.
     Body,
     /// The request, whose whole answer this is; the flag says whether the connection persists.
     Request(bool),
@@ -95,9 +95,10 @@ impl Exchange {
             true => Answer::Over,
             false => Answer::Sending(sending),
         };
+        let inline = self.gateway.way.is_inline();
         let ends = match (whole, sending.persistent) {
             (true, persists) => Ends::Request(persists),
-            (false, true) if sending.body.end() == Ok(b"") => Ends::Body,
+            (false, true) if inline && sending.body.end() == Ok(b"") => Ends::Body,
             (false, _) => Ends::Nothing,
         };
         let frame = Frame {
@@ -133,24 +134,19 @@ impl Exchange {
         };
         let send = || {
             self.framed(octets.len(), last, |reactor, id, frame| {
-                let Some(pinned) = pinned else {
-                    return match frame.ends {
-                        Ends::Request(persists) => (
-                            reactor.answer(id, frame.merge(octets), persists),
-                            Sent::Whole,
-                        ),
-                        Ends::Body if way.is_inline() => {
-                            (reactor.write_end(id, frame.merge(octets)), Sent::Part)
-                        }
-                        Ends::Body | Ends::Nothing => {
-                            (reactor.write(id, &[frame.merge(octets)]), Sent::Part)
-                        }
-                    };
+                let sent = match frame.ends {
+                    Ends::Request(_) => Sent::Whole,
+                    Ends::Body | Ends::Nothing => Sent::Part,
                 };
-                (
-                    outgoing::send_pinned(reactor, id, frame, pinned),
-                    Sent::Part,
-                )
+                let progress = match (pinned, frame.ends) {
+                    (Some(pinned), _) => outgoing::send_pinned(reactor, id, frame, pinned),
+                    (None, Ends::Request(persists)) => {
+                        reactor.answer(id, frame.merge(octets), persists)
+                    }
+                    (None, Ends::Body) => reactor.write_end(id, frame.merge(octets)),
+                    (None, Ends::Nothing) => reactor.write(id, &[frame.merge(octets)]),
+                };
+                (progress, sent)
             })
         };
         let (progress, sent) = if way.releases(octets.len()) {
