@@ -6,16 +6,17 @@ import os
 import subprocess
 from collections.abc import Iterable, Sequence
 
-from harness import eventually, settled
+from harness import THREADS, eventually, settled
 
 from soak.tally import Tally
 from soak.watched import Watched, kinds_of_files
 
 WARM_UP = 1 / 3
 """The part of the soak after which memory may not grow any more."""
-GROWTH = 4 * 1024
+GROWTH = 4 * 1024 * THREADS
 """KiB that the least resident memory of the last quarter behind the warm-up may exceed that of the
-first by: one answer of the largest size. In 30 minutes a leak of 20 octets a request is more."""
+first by: one answer of the largest size for each thread that may be in one. With one thread, a leak
+of 20 octets a request is more in 30 minutes."""
 QUIET_WITHIN = 30.0
 """Seconds in which a server forgets its last clients: all deadlines of the soak are far shorter."""
 
