@@ -11,7 +11,10 @@ __all__ = [
     "Input",
     "Loop",
     "Options",
+    "Scoreboard",
+    "Seat",
     "StartResponse",
+    "Verdict",
     "Write",
 ]
 
@@ -30,7 +33,7 @@ class Face(Protocol):
     @property
     def post_request(self) -> Callable[..., None] | None: ...
     def beat(self) -> bool: ...
-    def spent(self) -> None: ...
+    def spent(self) -> bool: ...
     def draining(self) -> None: ...
     def forked(self, error: BaseException | None, /) -> None: ...
     def rejected(self, peer: str, reason: str, /) -> None: ...
@@ -94,6 +97,7 @@ class Loop:
         application: Callable[..., Any],
         face: Face,
         *,
+        seat: Seat,
         listeners: Sequence[tuple[int, dict[str, Any], str | None]],
         signals: int,
         file_wrapper: type,
@@ -127,6 +131,72 @@ class Loop:
     @property
     def late_arrivals(self) -> int:
         """Connections on which a request arrived after a drain had closed them."""
+
+@final
+class Scoreboard:
+    """What the workers of one arbiter know of each other, in memory that they share."""
+
+    def __new__(cls) -> Scoreboard:
+        """Make a board that processes forked from now on share.
+
+        Raises:
+            OSError: there is no memory for it.
+        """
+
+    def enrol(self, age: int, generation: int) -> Seat:
+        """Give a seat to the worker that is about to be forked; for the arbiter alone.
+
+        age: gunicorn's number of the worker, at least 1. generation: how often the arbiter had read
+        its settings.
+
+        Raises:
+            OSError: no seat is free, and there is no memory for another board.
+        """
+
+@final
+class Seat:
+    """One worker's place on the board."""
+
+    def begin(self) -> None:
+        """The worker runs, as this process."""
+
+    def ready(self) -> bool:
+        """The worker accepts from now on. False when it was told to leave before: then it must
+        not."""
+
+    def dismiss(self) -> Verdict:
+        """The arbiter tells the worker to leave. A signal handler may call this."""
+
+    @property
+    def stays(self) -> bool:
+        """Whether the worker was told to leave, and accepts until its successors do."""
+
+    def verdict(self, patience: float) -> Verdict:
+        """What a worker that stays does next. patience: seconds that its successors get."""
+
+    def take_leave(self) -> bool:
+        """Whether the worker may leave though nobody told it to: one at a time, the next when the
+        replacement of the last is ready."""
+
+    def leaving(self) -> None:
+        """The worker accepts no more."""
+
+    def has_company(self) -> bool:
+        """Whether another worker accepts."""
+
+    def vacate(self) -> None:
+        """The arbiter has reaped the worker."""
+
+@final
+class Verdict:
+    """What becomes of a worker that was told to leave."""
+
+    Stay: Verdict
+    """It accepts on, until its successors do."""
+    Leave: Verdict
+    """It goes."""
+    Resume: Verdict
+    """It serves on: its successors have died, and nobody told them to."""
 
 @final
 class StartResponse:

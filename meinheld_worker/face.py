@@ -49,18 +49,17 @@ class Face:
         if worker.reopens_logs:
             worker.reopens_logs = False
             self._log.reopen_files()
-        if worker.alive and worker.ppid != os.getppid():
-            self._log.info("Parent changed, shutting down: %s", worker)
-            worker.alive = False
-        return bool(worker.alive)
+        return not worker.leaves()
 
-    def spent(self) -> None:
-        """``max_requests`` is reached."""
+    def spent(self) -> bool:
+        """``max_requests`` is reached; return whether to leave at once."""
         self._log.info("Autorestarting worker after current request.")
         self._worker.alive = False
+        return self._worker.leaves()
 
     def draining(self) -> None:
         """Let go of the listeners: once the arbiter has too, new clients are refused at once."""
+        self._worker.seat.leaving()
         for listener in self._worker.sockets:
             listener.close()
 

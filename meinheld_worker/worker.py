@@ -1,5 +1,6 @@
 """The gunicorn worker: settings and listeners in, the native loop runs, signals end it."""
 
+import os
 import sys
 import time
 from types import FrameType
@@ -9,17 +10,25 @@ from gunicorn.workers.base import Worker
 
 from meinheld_worker import _core, config
 from meinheld_worker.face import Face
+from meinheld_worker.fleet import Tmp, fleet
 from meinheld_worker.listeners import describe
 from meinheld_worker.threads import Threads
+
+#: Of ``graceful_timeout``, what the new workers of a reload get to become ready; the rest is for
+#: answering what was begun.
+PATIENCE = 0.75
 
 
 class MeinheldWorker(Worker):
     """Serves the application with the loop of ``meinheld_worker._core``."""
 
+    alive: bool
+    tmp: Any
     loop: _core.Loop | None = None
     threads: Threads | None = None
     exiting = False
     reopens_logs = False
+    told_to_leave = False
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -32,6 +41,12 @@ class MeinheldWorker(Worker):
         for warning in config.warnings(cfg):
             log.warning("%s", warning)
 
+    def __init__(self, age: int, *arguments: Any) -> None:
+        """Take a seat on the scoreboard: this is the arbiter, before it forks the worker."""
+        super().__init__(age, *arguments)
+        self.seat = fleet().enrol(age, self.cfg)
+        self.tmp = Tmp(self.tmp, self.seat)
+
     @property
     def nr(self) -> int:
         """Requests that reached the application, as gunicorn's hooks know the number."""
@@ -42,7 +57,9 @@ class MeinheldWorker(Worker):
         """The base class starts from 0, and so does the loop."""
 
     def init_process(self) -> None:
-        """Check the settings again before booting: on HUP gunicorn does not."""
+        """Check the settings again before booting: on HUP gunicorn does not. An application that
+        cannot be loaded ends this worker, and not the whole site as long as others serve it."""
+        self.seat.begin()
         try:
             config.check(self.cfg)
         except RuntimeError as error:
@@ -51,7 +68,14 @@ class MeinheldWorker(Worker):
             time.sleep(1)
             sys.exit(1)
         config.raise_descriptor_limit(self.cfg)
-        super().init_process()
+        try:
+            super().init_process()
+        except (Exception, SystemExit):
+            if self.booted or self.exiting or not self.seat.has_company():
+                raise
+            self.log.exception("Worker failed to boot: the other workers serve on")
+            time.sleep(1)
+            sys.exit(1)
 
     def run(self) -> None:
         """Serve until told to leave, then until what was begun is answered."""
@@ -59,6 +83,7 @@ class MeinheldWorker(Worker):
         self.loop = _core.Loop(
             self.wsgi,
             face,
+            seat=self.seat,
             listeners=[describe(listener, self.cfg) for listener in self.sockets],
             signals=self.PIPE[0],
             file_wrapper=config.file_wrapper(),
@@ -66,6 +91,11 @@ class MeinheldWorker(Worker):
         )
         self.threads = Threads(self.loop, self.cfg.threads)
         self.threads.start()
+        if self.seat.ready():
+            self.log.debug("Worker ready (pid: %s)", self.pid)
+        else:
+            # Told to leave meanwhile: it serves nobody but those whom no other would.
+            self.loop.leave()
         try:
             self.loop.run()
         finally:
@@ -75,11 +105,33 @@ class MeinheldWorker(Worker):
         if late := self.loop.late_arrivals:
             self.log.warning("Requests lost on connections closed while leaving: %d", late)
 
+    def leaves(self) -> bool:
+        """Whether to stop accepting now: see ``handle_exit``. Without a TERM, where gunicorn or the
+        application has set ``alive`` to False, one worker leaves at a time."""
+        if self.ppid != os.getppid():
+            if self.alive:
+                self.log.info("Parent changed, shutting down: %s", self)
+            self.alive = False
+            return True
+        if self.seat.stays:
+            verdict = self.seat.verdict(self.cfg.graceful_timeout * PATIENCE)
+            if verdict == _core.Verdict.Resume:
+                self.log.warning("No new worker came up: this one serves on")
+            elif verdict == _core.Verdict.Leave:
+                self._go()
+        return not self.alive and (self.told_to_leave or self.seat.take_leave())
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Leave on TERM; the answer that is in flight says so to its client."""
-        super().handle_exit(sig, frame)
-        if self.loop:
-            self.loop.leave()
+        """Leave on TERM, but on a reload not before the new workers are ready. Where it leaves, the
+        answer that is in flight says so to its client."""
+        if self.seat.dismiss() == _core.Verdict.Leave:
+            self._go()
+            if self.loop:
+                self.loop.leave()
+
+    def _go(self) -> None:
+        self.told_to_leave = True
+        self.alive = False
 
     def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
         """Reopen the log files at the next beat: now, one of them may be being written to."""

@@ -1,6 +1,6 @@
 //! All the `unsafe` of this floor: registering descriptors with the
 //! poller, receiving into spare memory, asking for what is unsent and for the time, blocking signals,
-//! and watching forks.
+//! watching forks, and sharing memory with them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use polling::{Event, PollMode, Poller};
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::net::RecvFlags;
+
+use crate::scoreboard::Memory;
 
 /// Registers `source`, level-triggered. It must be [removed](Poller::delete) or closed before the
 /// poller goes.
@@ -113,4 +116,15 @@ pub fn forked_child() -> bool {
 /// Whether this process has forked since [`watch_forks`]: a child may hold its descriptors.
 pub(crate) fn has_forked() -> bool {
     HAS_FORKED.load(Ordering::Relaxed)
+}
+
+/// Memory for a scoreboard, shared with the processes that are forked from now on. It is never
+/// given back: an arbiter has one.
+pub(crate) fn shared_memory() -> io::Result<&'static Memory> {
+    let (size, access) = (size_of::<Memory>(), ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: a new mapping, at an address of the kernel's choice, touches no other memory.
+    let start = unsafe { mmap_anonymous(std::ptr::null_mut(), size, access, MapFlags::SHARED) }?;
+    // SAFETY: the mapping is as large as `Memory`, aligned to a page, all zero, which is a value of
+    // each of its atomics, written through atomics alone, and there until the process ends.
+    Ok(unsafe { &*start.cast::<Memory>() })
 }

@@ -155,9 +155,14 @@ impl Face {
         self.survive(py, self.object.call_method1(py, "warn", (message,)))
     }
 
-    /// The last request before `max_requests` restarts the worker is being served.
-    pub(crate) fn spent(&self, py: Python<'_>) -> PyResult<()> {
-        self.survive(py, self.object.call_method0(py, "spent"))
+    /// The last request before `max_requests` restarts the worker is being served; whether it may
+    /// leave at once.
+    pub(crate) fn spent(&self, py: Python<'_>) -> PyResult<bool> {
+        let leaves = self.object.call_method0(py, "spent");
+        match leaves.and_then(|leaves| leaves.extract(py)) {
+            Ok(leaves) => Ok(leaves),
+            Err(error) => self.survive::<()>(py, Err(error)).map(|()| true),
+        }
     }
 
     /// The worker accepts no more connections.

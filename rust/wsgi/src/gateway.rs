@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use meinheld_protocol::Head;
 use meinheld_reactor::{
-    ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, forked_child,
+    ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, Seat, Standing, forked_child,
 };
 use pyo3::prelude::*;
 
@@ -19,6 +19,8 @@ use crate::way::Way;
 /// Milliseconds from beat to beat of the heart while the loop turns: gunicorn's contract asks for one
 /// a second.
 const BEAT: u64 = 750;
+/// As much while it stays only until its successors are ready.
+const STAYING_BEAT: u64 = 50;
 /// What of `graceful_timeout` is left to a worker for leaving when its drain has taken too long: the
 /// arbiter kills it at the end. A short one keeps three quarters for the drain.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -51,6 +53,7 @@ pub(crate) struct Gateway {
     pub(crate) way: Way,
     pub(crate) flusher: Flusher,
     pub(crate) in_flight: InFlight,
+    seat: Seat,
     pub(crate) sendfile: bool,
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
     pub(crate) keep_alive: bool,
@@ -68,13 +71,20 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(reactor: Reactor, face: Face, signals: ForeignId, options: &Options) -> Self {
+    pub(crate) fn new(
+        reactor: Reactor,
+        face: Face,
+        seat: Seat,
+        signals: ForeignId,
+        options: &Options,
+    ) -> Self {
         Self {
             flusher: Flusher::default(),
             way: Way::new(options.threads, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,
             in_flight: InFlight::new(options.threads),
+            seat,
             sendfile: options.sendfile,
             keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
             signals,
@@ -216,14 +226,19 @@ impl Gateway {
     }
 
     pub(crate) fn beat(&self, py: Python<'_>) -> PyResult<()> {
-        let due = {
+        let now = {
             let mut reactor = self.reactor();
             reactor.forget_unused();
-            reactor.uptime() + BEAT
+            reactor.uptime()
         };
-        self.beat_due.store(due, Ordering::Relaxed);
+        let goes_on = self.face.beat(py)?;
+        let pace = match self.seat.standing() {
+            Standing::Staying => STAYING_BEAT,
+            _ => BEAT,
+        };
+        self.beat_due.store(now + pace, Ordering::Relaxed);
         self.beats.fetch_add(1, Ordering::Relaxed);
-        if !self.face.beat(py)? {
+        if !goes_on {
             self.leave();
         }
         Ok(())

@@ -27,6 +27,7 @@ mod options;
 mod outgoing;
 mod pool;
 mod recent;
+mod seat;
 mod serve;
 mod socket;
 mod way;
@@ -47,6 +48,12 @@ mod _core {
     use crate::input::Input;
     #[pymodule_export]
     use crate::options::Options;
+    #[pymodule_export]
+    use crate::seat::Scoreboard;
+    #[pymodule_export]
+    use crate::seat::Seat;
+    #[pymodule_export]
+    use crate::seat::Verdict;
     #[pymodule_export]
     use crate::socket::ClientSocket;
     #[pymodule_export]

@@ -16,6 +16,7 @@ use crate::ffi::descriptor;
 use crate::gateway::{Gateway, Share};
 use crate::options::Options;
 use crate::pool::{Overflow, Pool};
+use crate::seat::Seat;
 use crate::serve::{Service, Slot};
 use crate::way::Way;
 
@@ -34,15 +35,17 @@ impl Loop {
     /// `listeners` are tuples of a listening descriptor, the `environ` of its requests, and the
     /// path where it is a unix socket. `signals` is the descriptor that signals make readable.
     #[new]
-    #[pyo3(signature = (application, face, *, listeners, signals, file_wrapper, options))]
+    #[pyo3(signature = (application, face, *, seat, listeners, signals, file_wrapper, options))]
     fn new(
         application: Py<PyAny>,
         face: &Bound<'_, PyAny>,
+        seat: &Bound<'_, Seat>,
         listeners: Vec<(i32, Bound<'_, PyDict>, Option<String>)>,
         signals: i32,
         file_wrapper: Py<PyAny>,
         options: &Bound<'_, Options>,
     ) -> PyResult<Self> {
+        let py = face.py();
         let options = options.get();
         watch_forks();
         teach_allocator();
@@ -53,7 +56,8 @@ impl Loop {
             templates.push(Template::new(&environ, unix_path, &options.script_name)?);
         }
         let signals = reactor.watch(descriptor::own(signals)?, true, false)?;
-        let gateway = Arc::new(Gateway::new(reactor, Face::new(face)?, signals, options));
+        let (face, seat) = (Face::new(face)?, seat.get().0);
+        let gateway = Arc::new(Gateway::new(reactor, face, seat, signals, options));
         let environs = Builder::new(templates, options.script_name.clone());
         Ok(Self {
             service: Service {
@@ -61,7 +65,7 @@ impl Loop {
                 application,
                 environs,
                 file_wrapper,
-                reuses: has_gil(face.py())?,
+                reuses: has_gil(py)?,
             },
             served: AtomicU64::new(0),
             max_requests: options.max_requests,
@@ -102,12 +106,12 @@ impl Loop {
         if let Ok(name) = CString::new(format!("meinheld-{}", slot + 1)) {
             let _ = rustix::thread::set_name(&name);
         }
-        let mut seat = Slot::new(slot);
+        let mut place = Slot::new(slot);
         while py.detach(|| pool.await_requests()) {
             let turn = Instant::now();
             let mut next = pool.first();
             while let Some(request) = next {
-                let taken = self.take(py, &mut seat, request);
+                let taken = self.take(py, &mut place, request);
                 pool.finished(|| gateway.is_draining());
                 match taken {
                     Ok(()) => {}
@@ -235,8 +239,7 @@ impl Loop {
 
     fn count(&self, py: Python<'_>) -> PyResult<()> {
         let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.max_requests == Some(served) {
-            self.service.gateway.face.spent(py)?;
+        if self.max_requests == Some(served) && self.service.gateway.face.spent(py)? {
             // The arbiter replaces this worker: the backlog is the replacement's.
             self.service.gateway.drain(py, false)?;
         }

@@ -1,0 +1,63 @@
+"""The workers of one arbiter: who leaves, and when."""
+
+import os
+from typing import Any
+
+from gunicorn.workers.workertmp import WorkerTmp
+
+from meinheld_worker import _core
+
+
+class Fleet:
+    """The scoreboard of this arbiter, and which of its workers were made with the same settings."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._board = _core.Scoreboard()
+        self._cfg: Any = None
+        self._generation = 0
+
+    def enrol(self, age: int, cfg: Any) -> _core.Seat:
+        """Give a seat to the worker that is about to be forked.
+
+        cfg: on HUP, gunicorn makes a new one before the new workers.
+        """
+        if cfg is not self._cfg:
+            self._cfg = cfg
+            self._generation += 1
+        return self._board.enrol(age, self._generation)
+
+    def is_ours(self) -> bool:
+        """Whether this process is the arbiter that the fleet belongs to."""
+        return self._pid == os.getpid()
+
+
+_fleet: Fleet | None = None
+
+
+def fleet() -> Fleet:
+    """The fleet of this process, an arbiter."""
+    global _fleet
+    if _fleet is None or not _fleet.is_ours():
+        _fleet = Fleet()
+    return _fleet
+
+
+class Tmp:
+    """gunicorn's file for the heartbeat, of which the arbiter lets go when it has reaped the worker
+    (``Arbiter.reap_workers``): then the seat is free. New workers let go of those of their siblings
+    as well."""
+
+    def __init__(self, tmp: WorkerTmp, seat: _core.Seat) -> None:
+        self._tmp = tmp
+        self._seat = seat
+        self._fleet = fleet()
+        self.notify = tmp.notify
+        self.last_update = tmp.last_update
+        self.fileno = tmp.fileno
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fleet.is_ours():
+            self._seat.vacate()
+        self._tmp.close()

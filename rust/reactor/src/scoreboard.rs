@@ -1,0 +1,222 @@
+//! What the workers of one arbiter know of each other: a slot for each in memory that they share.
+//!
+//! The arbiter makes the board before it forks, and a slot before each fork; it frees a slot when it
+//! has reaped the worker, so that one killed at any instruction leaves nothing behind. There are
+//! atomics only, and a slot is written by its worker alone while it lives.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::sys;
+
+/// Workers that there can be at once, those that leave included. A worker beyond has a board of its
+/// own.
+const CAPACITY: usize = 1024;
+
+/// Where a worker is between its fork and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Standing {
+    /// Nobody's slot. Zero, as fresh memory is.
+    Free = 0,
+    /// Forked, or about to be; it loads its application.
+    Booting = 1,
+    /// Told to leave while it was booting: it will never be ready.
+    Dismissed = 2,
+    /// It accepts.
+    Ready = 3,
+    /// Told to leave; it accepts until its successors do.
+    Staying = 4,
+    /// It accepts no more.
+    Leaving = 5,
+}
+
+impl Standing {
+    fn of(value: u32) -> Self {
+        match value {
+            1 => Self::Booting,
+            2 => Self::Dismissed,
+            3 => Self::Ready,
+            4 => Self::Staying,
+            5 => Self::Leaving,
+            _ => Self::Free,
+        }
+    }
+
+    /// Whether it takes new connections.
+    pub fn accepts(self) -> bool {
+        matches!(self, Self::Ready | Self::Staying)
+    }
+}
+
+/// A line of the processor's cache, and the one that it fetches along, belong to one worker.
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    standing: AtomicU32,
+    pid: AtomicU32,
+    /// gunicorn's number of the worker: each is greater than all before it.
+    age: AtomicU64,
+    /// How often the arbiter had read its settings when it made this worker.
+    generation: AtomicU64,
+    /// Told to leave: from this age on, workers of the same generation are successors too.
+    pub(crate) horizon: AtomicU64,
+    /// When it was told to leave, in milliseconds since the machine began.
+    pub(crate) told_at: AtomicU64,
+}
+
+impl Slot {
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::of(self.standing.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn stand(&self, standing: Standing) {
+        self.standing.store(standing as u32, Ordering::Release);
+    }
+
+    /// Whether it stood `from`, and stands `to` now.
+    pub(crate) fn step(&self, from: Standing, to: Standing) -> bool {
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        let stepped = self
+            .standing
+            .compare_exchange(from as u32, to as u32, order.0, order.1);
+        stepped.is_ok()
+    }
+
+    pub(crate) fn age(&self) -> u64 {
+        self.age.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+}
+
+/// What belongs to all.
+#[repr(C, align(128))]
+pub(crate) struct Header {
+    /// The age of the youngest worker there has been.
+    pub(crate) newest: AtomicU64,
+    /// The age of the youngest that was told to leave.
+    pub(crate) dismissed: AtomicU64,
+    /// The age of the worker that leaves of its own accord, until its replacement is ready; or 0.
+    pub(crate) lease: AtomicU64,
+    /// When the worker with the lease was reaped, in milliseconds since the machine began.
+    pub(crate) owed_since: AtomicU64,
+}
+
+/// The shared memory. It is all zero at first, which means that every slot is free.
+#[repr(C)]
+pub(crate) struct Memory {
+    pub(crate) header: Header,
+    slots: [Slot; CAPACITY],
+}
+
+/// The board of one arbiter.
+#[derive(Clone, Copy)]
+pub struct Scoreboard {
+    memory: &'static Memory,
+}
+
+impl Scoreboard {
+    /// Makes a board that is shared with every process forked from now on, and is there until they
+    /// all have ended.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for it.
+    pub fn new() -> io::Result<Self> {
+        let memory = sys::shared_memory()?;
+        Ok(Self { memory })
+    }
+
+    /// A seat for the worker that is about to be forked. For the arbiter, which has one thread.
+    /// `age` must be more than 0.
+    ///
+    /// # Errors
+    ///
+    /// When no seat is free, and there is no memory for another board.
+    pub fn enrol(self, age: u64, generation: u64) -> io::Result<Seat> {
+        let slots = &self.memory.slots;
+        let Some(index) = slots.iter().position(|s| s.standing() == Standing::Free) else {
+            return Self::new()?.enrol(age, generation);
+        };
+        let slot = &slots[index];
+        slot.pid.store(0, Ordering::Relaxed);
+        slot.age.store(age, Ordering::Relaxed);
+        slot.generation.store(generation, Ordering::Relaxed);
+        slot.horizon.store(u64::MAX, Ordering::Relaxed);
+        slot.told_at.store(0, Ordering::Relaxed);
+        self.memory.header.newest.fetch_max(age, Ordering::Relaxed);
+        slot.stand(Standing::Booting);
+        Ok(Seat { board: self, index })
+    }
+
+    pub(crate) fn header(self) -> &'static Header {
+        &self.memory.header
+    }
+
+    /// The slots that somebody has.
+    pub(crate) fn taken(self) -> impl Iterator<Item = &'static Slot> {
+        let slots = self.memory.slots.iter();
+        slots.filter(|slot| slot.standing() != Standing::Free)
+    }
+}
+
+/// One worker's place on the board.
+#[derive(Clone, Copy)]
+pub struct Seat {
+    board: Scoreboard,
+    index: usize,
+}
+
+impl Seat {
+    pub(crate) fn slot(self) -> &'static Slot {
+        &self.board.memory.slots[self.index]
+    }
+
+    pub(crate) fn board(self) -> Scoreboard {
+        self.board
+    }
+
+    /// Where the worker is.
+    pub fn standing(self) -> Standing {
+        self.slot().standing()
+    }
+
+    /// The worker runs, as process `pid`.
+    pub fn begin(self, pid: u32) {
+        self.slot().pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// The worker accepts from now on. `false` when it was told to leave before: then it must not.
+    pub fn ready(self) -> bool {
+        let ready = self.slot().step(Standing::Booting, Standing::Ready);
+        if ready {
+            self.replace();
+        }
+        ready
+    }
+
+    /// The worker accepts no more.
+    pub fn leaving(self) {
+        self.slot().stand(Standing::Leaving);
+    }
+
+    /// The arbiter has reaped the worker.
+    pub fn vacate(self) {
+        self.owe();
+        self.slot().stand(Standing::Free);
+    }
+
+    /// The other workers.
+    pub(crate) fn others(self) -> impl Iterator<Item = &'static Slot> {
+        let own = self.slot();
+        let taken = self.board.taken();
+        taken.filter(move |slot| !std::ptr::eq(*slot, own))
+    }
+
+    /// Whether another worker accepts.
+    pub fn has_company(self) -> bool {
+        self.others().any(|slot| slot.standing().accepts())
+    }
+}

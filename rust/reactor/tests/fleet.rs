@@ -1,0 +1,268 @@
+//! Who leaves when: the rules by which the workers of one arbiter take turns.
+
+use std::time::Duration;
+
+use meinheld_reactor::{Scoreboard, Seat, Standing, Verdict};
+
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// An arbiter, which numbers its workers.
+struct Arbiter {
+    board: Scoreboard,
+    age: u64,
+    generation: u64,
+}
+
+impl Arbiter {
+    fn new() -> Self {
+        Self {
+            board: Scoreboard::new().expect("a board"),
+            age: 0,
+            generation: 1,
+        }
+    }
+
+    fn fork<const N: usize>(&mut self) -> [Seat; N] {
+        std::array::from_fn(|_| {
+            self.age += 1;
+            self.board.enrol(self.age, self.generation).expect("a seat")
+        })
+    }
+
+    /// So many that are ready.
+    fn workers<const N: usize>(&mut self) -> [Seat; N] {
+        let workers = self.fork();
+        assert!(workers.iter().all(|worker| worker.ready()));
+        workers
+    }
+
+    /// HUP: so many new ones, of the next generation.
+    fn reload<const N: usize>(&mut self) -> [Seat; N] {
+        self.generation += 1;
+        self.fork()
+    }
+}
+
+fn verdict(worker: Seat) -> Verdict {
+    worker.verdict(PATIENCE)
+}
+
+#[test]
+fn without_successors_a_worker_leaves_at_once() {
+    let [first, second] = Arbiter::new().workers();
+    assert_eq!(first.dismiss(), Verdict::Leave);
+    assert_eq!(second.dismiss(), Verdict::Leave);
+}
+
+#[test]
+fn the_oldest_leaves_when_one_successor_is_ready_and_the_next_when_two_are() {
+    let mut arbiter = Arbiter::new();
+    let old: [Seat; 3] = arbiter.workers();
+    let new: [Seat; 3] = arbiter.reload();
+    for worker in old {
+        assert_eq!(worker.dismiss(), Verdict::Stay);
+    }
+    for ready in 0..3 {
+        assert_eq!(verdict(old[ready]), Verdict::Stay);
+        assert!(new[ready].ready());
+        assert_eq!(verdict(old[ready]), Verdict::Leave);
+        old[ready].leaving();
+    }
+}
+
+#[test]
+fn who_leaves_does_not_depend_on_who_has_been_told_and_has_left_already() {
+    let mut arbiter = Arbiter::new();
+    let old: [Seat; 2] = arbiter.workers();
+    let new: [Seat; 2] = arbiter.reload();
+    // The younger of the two is told first, and one successor is ready before anybody is.
+    assert!(new[1].ready());
+    assert_eq!(old[1].dismiss(), Verdict::Stay);
+    assert_eq!(old[0].dismiss(), Verdict::Leave);
+    old[0].leaving();
+    old[0].vacate();
+    assert_eq!(verdict(old[1]), Verdict::Stay);
+    assert!(new[0].ready());
+    assert_eq!(verdict(old[1]), Verdict::Leave);
+}
+
+#[test]
+fn fewer_successors_are_waited_for_by_as_many() {
+    let mut arbiter = Arbiter::new();
+    let old: [Seat; 3] = arbiter.workers();
+    let [new] = arbiter.reload();
+    assert_eq!(old.map(Seat::dismiss)[..2], [Verdict::Leave; 2]);
+    assert_eq!(verdict(old[2]), Verdict::Stay);
+    assert!(new.ready());
+    assert_eq!(verdict(old[2]), Verdict::Leave);
+}
+
+#[test]
+fn to_be_told_again_changes_nothing() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let [new] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    assert!(old.standing().accepts());
+    assert!(new.ready());
+    assert_eq!(old.dismiss(), Verdict::Leave);
+}
+
+#[test]
+fn patience_ends() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let _new: [Seat; 1] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    assert_eq!(old.verdict(Duration::ZERO), Verdict::Leave);
+}
+
+#[test]
+fn when_all_successors_have_died_the_worker_serves_on() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let new: [Seat; 2] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    new[0].vacate();
+    assert_eq!(verdict(old), Verdict::Stay);
+    new[1].vacate();
+    assert_eq!(verdict(old), Verdict::Resume);
+    assert_eq!(old.standing(), Standing::Ready);
+    // The next reload finds it as any other.
+    let [new] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    assert!(new.ready());
+    assert_eq!(verdict(old), Verdict::Leave);
+}
+
+#[test]
+fn a_successor_that_was_told_to_leave_itself_is_none() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let new: [Seat; 2] = arbiter.reload();
+    assert!(new[1].ready());
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    // A stop: everybody is told, in any order.
+    assert_eq!(new[1].dismiss(), Verdict::Leave);
+    new[1].leaving();
+    assert_eq!(verdict(old), Verdict::Stay);
+    assert_eq!(new[0].dismiss(), Verdict::Leave);
+    assert_eq!(verdict(old), Verdict::Leave);
+    new.into_iter().for_each(Seat::vacate);
+    assert_eq!(verdict(old), Verdict::Leave);
+}
+
+#[test]
+fn a_worker_that_was_told_to_leave_while_it_booted_is_never_ready() {
+    let mut arbiter = Arbiter::new();
+    let [worker] = arbiter.fork();
+    assert_eq!(worker.dismiss(), Verdict::Leave);
+    assert!(!worker.ready());
+    assert!(!worker.standing().accepts());
+}
+
+#[test]
+fn a_reload_within_a_reload_has_one_generation_of_successors() {
+    let mut arbiter = Arbiter::new();
+    let [first] = arbiter.workers();
+    let [second] = arbiter.reload();
+    assert_eq!(first.dismiss(), Verdict::Stay);
+    let [third] = arbiter.reload();
+    assert_eq!(second.dismiss(), Verdict::Leave);
+    assert_eq!(first.dismiss(), Verdict::Stay);
+    second.vacate();
+    assert_eq!(verdict(first), Verdict::Stay);
+    assert!(third.ready());
+    assert_eq!(verdict(first), Verdict::Leave);
+}
+
+#[test]
+fn one_more_worker_and_then_one_less_is_a_succession_too() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let [more] = arbiter.fork();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    assert!(more.ready());
+    assert_eq!(verdict(old), Verdict::Leave);
+}
+
+#[test]
+fn one_less_of_several_leaves_at_once() {
+    let [oldest, _, _] = Arbiter::new().workers();
+    assert_eq!(oldest.dismiss(), Verdict::Leave);
+}
+
+#[test]
+fn one_worker_at_a_time_leaves_of_its_own_accord() {
+    let mut arbiter = Arbiter::new();
+    let [first, second] = arbiter.workers();
+    assert!(first.take_leave());
+    assert!(first.take_leave());
+    assert!(!second.take_leave());
+    first.leaving();
+    assert!(!second.take_leave());
+    first.vacate();
+    // The arbiter has yet to fork its replacement.
+    assert!(!second.take_leave());
+    let [replacement] = arbiter.fork();
+    assert!(!second.take_leave());
+    assert!(replacement.ready());
+    assert!(second.take_leave());
+}
+
+#[test]
+fn a_lease_is_free_again_when_a_worker_is_ready_that_replaces_a_later_one() {
+    let mut arbiter = Arbiter::new();
+    let [first, second] = arbiter.workers();
+    assert!(first.take_leave());
+    first.vacate();
+    let [dies, lives] = arbiter.fork();
+    dies.vacate();
+    assert!(!second.take_leave());
+    assert!(lives.ready());
+    assert!(second.take_leave());
+}
+
+#[test]
+fn while_a_worker_boots_nobody_leaves_of_its_own_accord() {
+    let mut arbiter = Arbiter::new();
+    let [worker] = arbiter.workers();
+    let [other] = arbiter.fork();
+    assert!(!worker.take_leave());
+    assert!(other.ready());
+    assert!(worker.take_leave());
+}
+
+#[test]
+fn company_is_who_accepts() {
+    let mut arbiter = Arbiter::new();
+    let [worker, other] = arbiter.fork();
+    assert!(!worker.has_company());
+    assert!(other.ready());
+    assert!(worker.has_company());
+    other.leaving();
+    assert!(!worker.has_company());
+}
+
+#[test]
+fn a_seat_is_given_again() {
+    let mut arbiter = Arbiter::new();
+    let [keeps] = arbiter.workers();
+    for _ in 0..3000 {
+        let [seat] = arbiter.fork();
+        assert!(seat.ready());
+        assert!(keeps.has_company());
+        seat.vacate();
+        assert!(!keeps.has_company());
+    }
+}
+
+#[test]
+fn workers_beyond_the_seats_are_on_their_own() {
+    let mut arbiter = Arbiter::new();
+    let crowd: [Seat; 1025] = arbiter.workers();
+    assert!(crowd[0].has_company());
+    assert!(!crowd[1024].has_company());
+    assert_eq!(crowd[1024].dismiss(), Verdict::Leave);
+}
