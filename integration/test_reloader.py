@@ -7,7 +7,7 @@ import os
 
 import pytest
 from harness import Server, eventually
-from support import gunicorn
+from support import gunicorn, workers_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -82,3 +82,24 @@ def test_an_idle_connection_does_not_hold_a_reload_up() -> None:
         change(server, "app.py", VERSION.format("two"))
         assert client.read_until_closed() == b""
         eventually(lambda: server.get().body == b"two", "the second version")
+
+
+def test_a_change_takes_one_worker_at_a_time() -> None:
+    gated = "import os, time\nwhile os.path.exists('shut'): time.sleep(0.01)\n" + VERSION
+    with gunicorn(
+        gated.format("one"),
+        *("--reload", "--reload-engine", "poll", "--workers", "2", "--log-level", "debug"),
+    ) as server:
+        server.wait_for_log("Worker ready", count=2)
+        old = workers_of(server, 2)
+        shut = server.directory / "shut"
+        shut.touch()
+        change(server, "app.py", gated.format("two"))
+        server.wait_for_log(r"app\.py modified", count=2)
+        new = eventually(lambda: set(server.worker_pids()) - set(old), "one is replaced")
+        assert len(set(server.worker_pids()) & set(old)) == 1
+        assert server.get().body == b"one"
+        shut.unlink()
+        eventually(lambda: not set(server.worker_pids()) & set(old), "the other has left as well")
+        assert new < set(workers_of(server, 2))
+        assert server.get().body == b"two"
