@@ -81,6 +81,7 @@ class Options:
         send_timeout: float,
         keepalive: float,
         graceful_timeout: float,
+        shares_listeners: bool,
         worker_connections: int,
         threads: int,
         max_requests: int | None,

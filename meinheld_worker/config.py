@@ -127,6 +127,7 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         send_timeout=_seconds(os.environ, "MEINHELD_SEND_TIMEOUT"),
         keepalive=cfg.keepalive,
         graceful_timeout=cfg.graceful_timeout,
+        shares_listeners=not cfg.reuse_port,
         worker_connections=cfg.worker_connections,
         threads=cfg.threads,
         max_requests=None if max_requests == sys.maxsize else max_requests,

@@ -45,6 +45,8 @@ pub(crate) enum Accepting {
     Idle,
     /// Every listener is watched.
     Open,
+    /// Not until another worker has as many connections, or the timer: see `balance.rs`.
+    StandingBack,
     /// Not until the timer: the worker is full or held, or the process has run out of something. The
     /// listeners are not watched, so that siblings get the wake-ups.
     Paused,
@@ -108,12 +110,15 @@ impl Reactor {
                     self.pause_accepting(FULL_PAUSE);
                 }
             }
-            Accepting::Idle | Accepting::Paused => {}
+            Accepting::StandingBack if serving && !self.leads() => self.open_listeners(),
+            Accepting::Idle | Accepting::StandingBack | Accepting::Paused => {}
         }
+        self.show_load();
     }
 
     pub(crate) fn resume_accepting(&mut self) {
-        if self.accepting == Accepting::Paused {
+        let back = self.accepting == Accepting::StandingBack && self.clock.now() >= self.back_at;
+        if back || self.accepting == Accepting::Paused {
             if self.lifecycle != Lifecycle::Serving {
                 self.accepting = Accepting::Idle;
             } else if self.held {
@@ -179,7 +184,7 @@ impl Reactor {
         self.accepting = Accepting::Idle;
     }
 
-    fn unwatch_listeners(&mut self) {
+    pub(crate) fn unwatch_listeners(&mut self) {
         for listener in &mut self.listeners {
             if listener.watched {
                 let _ = self.selector.remove(&listener.fd);
@@ -221,6 +226,10 @@ impl Reactor {
             }
             if self.clients.len() > self.options.max_connections {
                 self.retire_idle();
+            }
+            self.show_load();
+            if self.accepting == Accepting::Open && self.leads() {
+                self.stand_back();
             }
         }
     }

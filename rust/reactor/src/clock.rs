@@ -47,6 +47,11 @@ impl Clock {
         self.now
     }
 
+    /// Milliseconds since the machine began.
+    pub(crate) fn uptime(&self) -> u64 {
+        self.origin + self.now
+    }
+
     /// The tick that lies `span` ahead.
     pub(crate) fn after(&self, span: Duration) -> Tick {
         let span = u64::try_from(span.as_millis()).unwrap_or(Tick::MAX);

@@ -24,6 +24,7 @@
 
 mod accept;
 mod answer;
+mod balance;
 mod clock;
 mod deadline;
 mod drain;

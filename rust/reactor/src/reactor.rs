@@ -19,6 +19,7 @@ use crate::event::{ConnId, Event, ForeignId, TimerId};
 use crate::idle::IdleList;
 use crate::peer::Trust;
 use crate::proxy::ProxyProtocol;
+use crate::scoreboard::Seat;
 use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
 use crate::spool::Spooling;
 use crate::timers::{TimerKey, Timers};
@@ -129,6 +130,10 @@ pub struct Reactor {
     generation: u32,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) accepting: Accepting,
+    /// When accepting goes on after standing back.
+    pub(crate) back_at: Tick,
+    /// Where the sibling workers see this one's load.
+    pub(crate) seat: Option<Seat>,
     pub(crate) queue: VecDeque<Event>,
     pub(crate) heads: HeadPool,
     pool: Vec<Vec<u8>>,
@@ -178,6 +183,8 @@ impl Reactor {
             generation: 0,
             listeners: Vec::new(),
             accepting: Accepting::Idle,
+            back_at: 0,
+            seat: None,
             queue: VecDeque::new(),
             heads: HeadPool::default(),
             pool: Vec::new(),
@@ -247,6 +254,7 @@ impl Reactor {
             None => limit,
         };
         self.asleep_until = (!timeout.is_zero()).then(|| self.clock.after(timeout));
+        self.show_work(timeout.is_zero());
         let storage = std::mem::take(&mut self.wait_storage);
         Wait::new(Arc::clone(&self.selector), timeout, storage)
     }
@@ -256,6 +264,7 @@ impl Reactor {
     pub fn absorb(&mut self, wait: Wait) {
         self.asleep_until = None;
         self.clock.advance();
+        self.show_work(true);
         let mut ready = wait.into_ready();
         for (token, readiness) in ready.drain(..) {
             match token {

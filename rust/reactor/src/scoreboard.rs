@@ -13,6 +13,11 @@ use crate::sys;
 /// own.
 const CAPACITY: usize = 1024;
 
+/// The number of connections of a worker that takes no more.
+pub(crate) const FULL: u64 = u64::MAX;
+/// Milliseconds after which a worker that has not looked again is stuck in its application.
+const STUCK: u64 = 10;
+
 /// Where a worker is between its fork and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -62,6 +67,11 @@ pub(crate) struct Slot {
     pub(crate) horizon: AtomicU64,
     /// When it was told to leave, in milliseconds since the machine began.
     pub(crate) told_at: AtomicU64,
+    /// Connections that it has; [`FULL`] while it takes no more.
+    connections: AtomicU64,
+    /// When its loop last began to do something, in milliseconds since the machine began; 0 while it
+    /// waits.
+    busy_since: AtomicU64,
 }
 
 impl Slot {
@@ -86,6 +96,16 @@ impl Slot {
         self.age.load(Ordering::Relaxed)
     }
 
+    /// Its connections, if it would take another one soon.
+    fn open_to(&self, now: u64) -> Option<u64> {
+        let (since, connections) = (
+            self.busy_since.load(Ordering::Relaxed),
+            self.connections.load(Ordering::Relaxed),
+        );
+        let looks = since == 0 || now.saturating_sub(since) <= STUCK;
+        (looks && connections != FULL && self.standing().accepts()).then_some(connections)
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -94,6 +114,8 @@ impl Slot {
 /// What belongs to all.
 #[repr(C, align(128))]
 pub(crate) struct Header {
+    /// Slots that were ever taken are before this one.
+    used: AtomicU64,
     /// The age of the youngest worker there has been.
     pub(crate) newest: AtomicU64,
     /// The age of the youngest that was told to leave.
@@ -146,7 +168,11 @@ impl Scoreboard {
         slot.generation.store(generation, Ordering::Relaxed);
         slot.horizon.store(u64::MAX, Ordering::Relaxed);
         slot.told_at.store(0, Ordering::Relaxed);
-        self.memory.header.newest.fetch_max(age, Ordering::Relaxed);
+        slot.connections.store(0, Ordering::Relaxed);
+        slot.busy_since.store(0, Ordering::Relaxed);
+        let header = &self.memory.header;
+        header.newest.fetch_max(age, Ordering::Relaxed);
+        header.used.fetch_max(index as u64 + 1, Ordering::Relaxed);
         slot.stand(Standing::Booting);
         Ok(Seat { board: self, index })
     }
@@ -157,7 +183,8 @@ impl Scoreboard {
 
     /// The slots that somebody has.
     pub(crate) fn taken(self) -> impl Iterator<Item = &'static Slot> {
-        let slots = self.memory.slots.iter();
+        let used = self.memory.header.used.load(Ordering::Relaxed) as usize;
+        let slots = self.memory.slots.iter().take(used);
         slots.filter(|slot| slot.standing() != Standing::Free)
     }
 }
@@ -213,6 +240,24 @@ impl Seat {
         let own = self.slot();
         let taken = self.board.taken();
         taken.filter(move |slot| !std::ptr::eq(*slot, own))
+    }
+
+    /// The worker has so many connections, or is [`FULL`].
+    pub(crate) fn holds(self, connections: u64) {
+        self.slot()
+            .connections
+            .store(connections, Ordering::Relaxed);
+    }
+
+    /// The worker's loop waits, or is at work `since` so many milliseconds.
+    pub(crate) fn works(self, since: Option<u64>) {
+        let since = since.unwrap_or(0);
+        self.slot().busy_since.store(since, Ordering::Relaxed);
+    }
+
+    /// The fewest connections that another worker has, of those that would take one more soon.
+    pub(crate) fn fewest(self, now: u64) -> Option<u64> {
+        self.others().filter_map(|slot| slot.open_to(now)).min()
     }
 
     /// Whether another worker accepts.

@@ -20,6 +20,8 @@ pub(crate) const SERVER: &str = "meinheld";
 #[pyclass(frozen, module = "meinheld_worker._core")]
 pub struct Options {
     pub(crate) reactor: ReactorOptions,
+    /// The listeners are those of the other workers, not sockets of its own (gunicorn `reuse_port`).
+    pub(crate) shares_listeners: bool,
     pub(crate) graceful_timeout: Duration,
     /// Threads that call the application; with one it is the loop's own.
     pub(crate) threads: usize,
@@ -91,6 +93,7 @@ impl Options {
         send_timeout,
         keepalive,
         graceful_timeout,
+        shares_listeners,
         worker_connections,
         threads,
         max_requests,
@@ -121,6 +124,7 @@ impl Options {
         send_timeout: f64,
         keepalive: f64,
         graceful_timeout: f64,
+        shares_listeners: bool,
         worker_connections: usize,
         threads: usize,
         max_requests: Option<u64>,
@@ -178,6 +182,7 @@ impl Options {
                 max_connections: worker_connections,
                 server: SERVER,
             },
+            shares_listeners,
             graceful_timeout: seconds("graceful_timeout", graceful_timeout)?,
             threads,
             max_requests,

@@ -57,6 +57,9 @@ impl Loop {
         }
         let signals = reactor.watch(descriptor::own(signals)?, true, false)?;
         let (face, seat) = (Face::new(face)?, seat.get().0);
+        if options.shares_listeners {
+            reactor.sit(seat);
+        }
         let gateway = Arc::new(Gateway::new(reactor, face, seat, signals, options));
         let environs = Builder::new(templates, options.script_name.clone());
         Ok(Self {
