@@ -159,6 +159,20 @@ def test_a_new_worker_that_is_killed_while_it_loads_leaves_the_old_one_serving()
         assert one.answers() == {"old"}
 
 
+def test_for_each_new_worker_that_fails_one_old_worker_serves_on() -> None:
+    with site("--graceful-timeout", "4", workers=2) as two:
+        two.file("broken").touch()
+        two.reload(2)
+        two.let_one_load()
+        two.server.wait_for_log("No new worker came up: this one serves on")
+        assert set(two.old) < set(two.server.worker_pids())
+        two.file("broken").unlink()
+        two.let_one_load()
+        # The oldest leaves for the one that came up.
+        eventually(lambda: two.old[0] not in two.server.worker_pids(), "the oldest has left")
+        assert two.old[1] in workers_of(two.server, 2)
+
+
 def test_a_worker_that_fails_later_is_replaced_until_its_replacement_loads() -> None:
     with site(workers=2) as two:
         two.file("broken").touch()
@@ -169,6 +183,35 @@ def test_a_worker_that_fails_later_is_replaced_until_its_replacement_loads() -> 
         two.file("broken").unlink()
         assert two.old[1] in workers_of(two.server, 2)
         eventually(lambda: two.server.notes().count("loaded") == 3, "the replacement has loaded")
+
+
+@pytest.mark.parametrize("reloads", [False, True], ids=["crash", "failed reload"])
+def test_a_stop_does_not_wait_for_workers_that_fail_to_boot(reloads: bool) -> None:
+    with site("--graceful-timeout", "3", workers=2) as two:
+        two.file("broken").touch()
+        two.open()
+        if reloads:
+            two.server.signal(signal.SIGHUP)
+            two.server.wait_for_log("No new worker came up: this one serves on", count=2)
+        two.server.signal(signal.SIGKILL, two.old[0])
+        two.server.wait_for_log("the other workers serve on")
+        two.server.signal(signal.SIGTERM)
+        assert two.server.wait() == 0
+        assert "SIGKILL!" not in two.server.stderr_text().split("Handling signal: term")[1]
+
+
+def test_a_failed_reload_and_max_requests_do_not_halt_the_site() -> None:
+    with site("--graceful-timeout", "2", "--max-requests", "5", workers=2) as two:
+        two.file("broken").touch()
+        two.open()
+        two.server.signal(signal.SIGHUP)
+        two.server.wait_for_log("No new worker came up: this one serves on", count=2)
+        eventually(lambda: two.answers() and len(restarting(two.server)) == 2, "both are spent")
+        # gunicorn looks after its workers again when graceful_timeout is over, and they are there.
+        two.server.signal(signal.SIGUSR1)
+        two.server.wait_for_log("Handling signal: usr1")
+        assert two.answers() == {"old"}
+        assert workers_of(two.server, 2) == two.old
 
 
 def test_an_application_that_does_not_load_at_the_start_stops_gunicorn() -> None:
@@ -197,18 +240,6 @@ def test_a_worker_that_is_told_to_leave_while_it_loads_serves_nobody() -> None:
         one.open()
         eventually(lambda: new not in one.server.worker_pids(), "it has left")
         assert one.answers() <= {"old", "new"}
-
-
-def test_one_worker_more_and_one_less_is_a_hand_over() -> None:
-    with site() as one:
-        one.server.signal(signal.SIGTTIN)
-        one.new(2)
-        one.server.signal(signal.SIGTTOU)
-        one.server.wait_for_log("Handling signal: ttou")
-        assert one.answers() == {"old"}
-        assert one.old[0] in one.server.worker_pids()
-        one.open()
-        assert workers_of(one.server, 1) == [one.loading()[-1]]
 
 
 def test_max_requests_takes_one_worker_at_a_time() -> None:

@@ -144,11 +144,13 @@ class Scoreboard:
             OSError: there is no memory for it.
         """
 
-    def enrol(self, age: int, generation: int) -> Seat:
+    def reload(self, age: int) -> None:
+        """The arbiter has read its settings: the workers from that age on come with them."""
+
+    def enrol(self, age: int) -> Seat:
         """Give a seat to the worker that is about to be forked; for the arbiter alone.
 
-        age: gunicorn's number of the worker, at least 1. generation: how often the arbiter had read
-        its settings.
+        age: gunicorn's number of the worker, at least 1.
 
         Raises:
             OSError: no seat is free, and there is no memory for another board.
@@ -157,9 +159,6 @@ class Scoreboard:
 @final
 class Seat:
     """One worker's place on the board."""
-
-    def begin(self) -> None:
-        """The worker runs, as this process."""
 
     def ready(self) -> bool:
         """The worker accepts from now on. False when it was told to leave before: then it must
@@ -173,11 +172,12 @@ class Seat:
         """Whether the worker was told to leave, and accepts until its successors do."""
 
     def verdict(self, patience: float) -> Verdict:
-        """What a worker that stays does next. patience: seconds that its successors get."""
+        """What a worker that stays does next. patience: seconds that its successor gets."""
 
-    def take_leave(self) -> bool:
+    def take_leave(self, patience: float) -> bool:
         """Whether the worker may leave though nobody told it to: one at a time, the next when the
-        replacement of the last is ready."""
+        replacement of the last is ready. patience: seconds in which the arbiter forks that one, if
+        it wants one."""
 
     def leaving(self) -> None:
         """The worker accepts no more."""
@@ -193,11 +193,11 @@ class Verdict:
     """What becomes of a worker that was told to leave."""
 
     Stay: Verdict
-    """It accepts on, until its successors do."""
+    """It accepts on, until its successor does."""
     Leave: Verdict
     """It goes."""
     Resume: Verdict
-    """It serves on: its successors have died, and nobody told them to."""
+    """It serves on: its successor has died, and nobody told that one to."""
 
 @final
 class StartResponse:

@@ -9,13 +9,12 @@ from meinheld_worker import _core
 
 
 class Fleet:
-    """The scoreboard of this arbiter, and which of its workers were made with the same settings."""
+    """The scoreboard of this arbiter."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._board = _core.Scoreboard()
         self._cfg: Any = None
-        self._generation = 0
 
     def enrol(self, age: int, cfg: Any) -> _core.Seat:
         """Give a seat to the worker that is about to be forked.
@@ -24,8 +23,8 @@ class Fleet:
         """
         if cfg is not self._cfg:
             self._cfg = cfg
-            self._generation += 1
-        return self._board.enrol(age, self._generation)
+            self._board.reload(age)
+        return self._board.enrol(age)
 
     def is_ours(self) -> bool:
         """Whether this process is the arbiter that the fleet belongs to."""

@@ -1,6 +1,7 @@
 """The gunicorn worker: settings and listeners in, the native loop runs, signals end it."""
 
 import os
+import signal
 import sys
 import time
 from types import FrameType
@@ -17,6 +18,9 @@ from meinheld_worker.threads import Threads
 #: Of ``graceful_timeout``, what the new workers of a reload get to become ready; the rest is for
 #: answering what was begun.
 PATIENCE = 0.75
+#: Seconds in which an arbiter that is not inside a reload, which takes up to ``graceful_timeout``,
+#: forks the replacement of a worker that has left.
+FORKS_WITHIN = 2
 
 
 class MeinheldWorker(Worker):
@@ -59,11 +63,13 @@ class MeinheldWorker(Worker):
     def init_process(self) -> None:
         """Check the settings again before booting: on HUP gunicorn does not. An application that
         cannot be loaded ends this worker, and not the whole site as long as others serve it."""
-        self.seat.begin()
         try:
             config.check(self.cfg)
         except RuntimeError as error:
             self.log.error("Worker refuses to boot: %s", error)
+            # Until gunicorn's handlers are there, the arbiter's would swallow a stop.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
             # The arbiter starts another at once: not in a busy loop. Code 3 would halt the site.
             time.sleep(1)
             sys.exit(1)
@@ -119,7 +125,9 @@ class MeinheldWorker(Worker):
                 self.log.warning("No new worker came up: this one serves on")
             elif verdict == _core.Verdict.Leave:
                 self._go()
-        return not self.alive and (self.told_to_leave or self.seat.take_leave())
+        if self.alive or self.told_to_leave:
+            return self.told_to_leave
+        return self.seat.take_leave(self.cfg.graceful_timeout + FORKS_WITHIN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave on TERM, but on a reload not before the new workers are ready. Where it leaves, the

@@ -2,46 +2,54 @@
 //! is ready (gunicorn's `max_requests`, `reload`).
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use crate::clock::uptime;
-use crate::scoreboard::{Seat, Standing};
-
-/// Milliseconds in which an arbiter forks the replacement of a worker that it has reaped, if it wants
-/// one.
-const FORKS_WITHIN: u64 = 2000;
+use crate::scoreboard::{Seat, Slot, Standing};
 
 impl Seat {
-    /// Whether the worker may leave now, though nobody told it to. Who may holds the lease.
-    pub fn take_leave(self) -> bool {
+    /// Whether the worker may leave now, though nobody told it to. Who may holds the lease. The
+    /// arbiter forks a replacement within `patience`, if it wants one.
+    pub fn take_leave(self, patience: Duration) -> bool {
         let age = self.slot().age();
         let header = self.board().header();
         let holder = header.lease.load(Acquire);
         if holder == age {
             return true;
         }
-        let somebody_boots = self.others().any(|s| s.standing() == Standing::Booting);
-        if somebody_boots || (holder != 0 && !self.is_over(holder)) {
+        // What would replace it is known not to load.
+        if self.has_resumed() {
+            return false;
+        }
+        // Inside a reload the arbiter forks nobody else.
+        let in_between = |slot: &Slot| slot.standing() == Standing::Booting || self.is_old(slot);
+        if self.others().any(in_between) || (holder != 0 && !self.is_over(holder, patience)) {
             return false;
         }
         let taken = header.lease.compare_exchange(holder, age, AcqRel, Relaxed);
         taken.is_ok()
     }
 
-    /// Whether the lease of a worker that has no replacement has run out.
-    fn is_over(self, holder: u64) -> bool {
-        let owed_since = self.board().header().owed_since.load(Relaxed);
-        self.is_gone(holder) && uptime().saturating_sub(owed_since) >= FORKS_WITHIN
+    /// Whether the lease of a worker that is not replaced has run out.
+    fn is_over(self, holder: u64, patience: Duration) -> bool {
+        // In this order: its worker is gone when the time is right.
+        let gone = self.is_gone(holder);
+        let owed_since = self.board().header().owed_since.load(Acquire);
+        let owed_for = uptime().saturating_sub(owed_since);
+        gone && u128::from(owed_for) >= patience.as_millis()
     }
 
     fn is_gone(self, age: u64) -> bool {
         self.board().taken().all(|slot| slot.age() != age)
     }
 
-    /// The worker has been reaped: if it had the lease, its replacement frees it.
+    /// The worker has been reaped. If it had the lease, or was to replace who had, the arbiter owes
+    /// a worker from now on.
     pub(crate) fn owe(self) {
         let header = self.board().header();
-        if header.lease.load(Relaxed) == self.slot().age() {
-            header.owed_since.store(uptime(), Relaxed);
+        let had_lease = header.lease.load(Acquire) == self.slot().age();
+        if had_lease || self.standing() == Standing::Booting {
+            header.owed_since.store(uptime(), Release);
         }
     }
 
@@ -50,7 +58,7 @@ impl Seat {
         let header = self.board().header();
         let holder = header.lease.load(Acquire);
         if holder != 0 && self.is_gone(holder) {
-            let _ = header.lease.compare_exchange(holder, 0, Release, Relaxed);
+            let _ = header.lease.compare_exchange(holder, 0, AcqRel, Relaxed);
         }
     }
 }

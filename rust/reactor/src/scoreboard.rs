@@ -58,13 +58,15 @@ impl Standing {
 #[repr(C, align(128))]
 pub(crate) struct Slot {
     standing: AtomicU32,
-    pid: AtomicU32,
     /// gunicorn's number of the worker: each is greater than all before it.
     age: AtomicU64,
-    /// How often the arbiter had read its settings when it made this worker.
-    generation: AtomicU64,
-    /// Told to leave: from this age on, workers of the same generation are successors too.
-    pub(crate) horizon: AtomicU64,
+    /// Workers from this age on came with the settings that this one serves with: its own age, or
+    /// that of the first of a reload which failed.
+    pub(crate) since: AtomicU64,
+    /// Its place, from 1, among those that the last reload found.
+    pub(crate) rank: AtomicU64,
+    /// How many workers the reload brings that it was told to leave for.
+    pub(crate) expected: AtomicU64,
     /// When it was told to leave, in milliseconds since the machine began.
     pub(crate) told_at: AtomicU64,
     /// Connections that it has; [`FULL`] while it takes no more.
@@ -105,10 +107,6 @@ impl Slot {
         let looks = since == 0 || now.saturating_sub(since) <= STUCK;
         (looks && connections != FULL && self.standing().accepts()).then_some(connections)
     }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
-    }
 }
 
 /// What belongs to all.
@@ -116,6 +114,8 @@ impl Slot {
 pub(crate) struct Header {
     /// Slots that were ever taken are before this one.
     used: AtomicU64,
+    /// The age of the first worker of the last reload, or of the start.
+    pub(crate) reload: AtomicU64,
     /// The age of the youngest worker there has been.
     pub(crate) newest: AtomicU64,
     /// The age of the youngest that was told to leave.
@@ -151,23 +151,34 @@ impl Scoreboard {
         Ok(Self { memory })
     }
 
-    /// A seat for the worker that is about to be forked. For the arbiter, which has one thread.
-    /// `age` must be more than 0.
+    /// The arbiter has read its settings: the workers from `age` on come with them. For the arbiter,
+    /// which has one thread.
+    pub fn reload(self, age: u64) {
+        let mut old: Vec<&Slot> = self
+            .taken()
+            .filter(|slot| slot.standing() != Standing::Leaving)
+            .collect();
+        old.sort_unstable_by_key(|slot| slot.age());
+        for (index, slot) in old.into_iter().enumerate() {
+            slot.rank.store(index as u64 + 1, Ordering::Relaxed);
+        }
+        self.header().newest.fetch_max(age, Ordering::Relaxed);
+        self.header().reload.store(age, Ordering::Relaxed);
+    }
+
+    /// A seat for the worker that is about to be forked. For the arbiter. `age` must be more than 0.
     ///
     /// # Errors
     ///
     /// When no seat is free, and there is no memory for another board.
-    pub fn enrol(self, age: u64, generation: u64) -> io::Result<Seat> {
+    pub fn enrol(self, age: u64) -> io::Result<Seat> {
         let slots = &self.memory.slots;
         let Some(index) = slots.iter().position(|s| s.standing() == Standing::Free) else {
-            return Self::new()?.enrol(age, generation);
+            return Self::new()?.enrol(age);
         };
         let slot = &slots[index];
-        slot.pid.store(0, Ordering::Relaxed);
         slot.age.store(age, Ordering::Relaxed);
-        slot.generation.store(generation, Ordering::Relaxed);
-        slot.horizon.store(u64::MAX, Ordering::Relaxed);
-        slot.told_at.store(0, Ordering::Relaxed);
+        slot.since.store(age, Ordering::Relaxed);
         slot.connections.store(0, Ordering::Relaxed);
         slot.busy_since.store(0, Ordering::Relaxed);
         let header = &self.memory.header;
@@ -208,11 +219,6 @@ impl Seat {
     /// Where the worker is.
     pub fn standing(self) -> Standing {
         self.slot().standing()
-    }
-
-    /// The worker runs, as process `pid`.
-    pub fn begin(self, pid: u32) {
-        self.slot().pid.store(pid, Ordering::Relaxed);
     }
 
     /// The worker accepts from now on. `false` when it was told to leave before: then it must not.

@@ -1,7 +1,7 @@
 //! Who leaves when: a worker that is told to go stays until those who come instead are ready.
 //!
 //! On HUP gunicorn forks the new workers first and tells the old ones to go at once, ready or not
-//! (`Arbiter.reload`). On a stop it tells all of them.
+//! (`Arbiter.reload`). On a stop it tells all of them, and is not inside a reload then.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -12,106 +12,92 @@ use crate::scoreboard::{Seat, Slot, Standing};
 /// What becomes of a worker that was told to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It accepts on: its successors are not ready.
+    /// It accepts on: its successor is not ready.
     Stay,
     /// It goes.
     Leave,
-    /// It serves on as if it had not been told: all its successors have died, and nobody told them
-    /// to.
+    /// It serves on as if it had not been told: its successor has died, and nobody told that one to.
     Resume,
-}
-
-/// The workers that come instead, as far as nobody has told them to leave.
-#[derive(Default)]
-struct Successors {
-    booting: usize,
-    ready: usize,
 }
 
 impl Seat {
     /// The arbiter tells the worker to leave; that it does so again and again changes nothing. A
-    /// signal handler may call this. What has to be done at once: stay or leave.
+    /// signal handler may call this.
     pub fn dismiss(self) -> Verdict {
         let slot = self.slot();
         let header = self.board().header();
         header.dismissed.fetch_max(slot.age(), Relaxed);
-        if slot.step(Standing::Booting, Standing::Dismissed) {
+        if slot.step(Standing::Booting, Standing::Dismissed) || !self.is_old(slot) {
             return Verdict::Leave;
         }
         if slot.standing() == Standing::Ready {
-            // Where the arbiter was told to have one more worker and then one less (TTIN, TTOU), the
-            // one more is of this generation.
-            let horizon = self.younger().filter(|s| s.standing() == Standing::Booting);
-            let horizon = horizon.map(Slot::age).min();
-            slot.horizon.store(horizon.unwrap_or(u64::MAX), Relaxed);
+            let forked = header.newest.load(Relaxed) + 1 - header.reload.load(Relaxed);
+            slot.expected.store(forked, Relaxed);
             slot.told_at.store(uptime(), Relaxed);
             slot.stand(Standing::Staying);
         }
-        let Successors { booting, ready } = self.successors();
-        if slot.standing() != Standing::Staying || booting + ready == 0 {
-            return Verdict::Leave;
+        match self.weigh() {
+            Verdict::Leave => Verdict::Leave,
+            // That it serves on is found by the next look.
+            Verdict::Stay | Verdict::Resume => Verdict::Stay,
         }
-        self.weigh(booting)
     }
 
-    /// What a worker that [stays](Standing::Staying) does next, with `patience` for its successors.
+    /// What a worker that [stays](Standing::Staying) does next, with `patience` for its successor.
     pub fn verdict(self, patience: Duration) -> Verdict {
         let slot = self.slot();
-        let Successors { booting, ready } = self.successors();
-        if booting + ready == 0 {
-            let header = self.board().header();
-            // On a stop the youngest of all is told.
-            if header.dismissed.load(Relaxed) >= header.newest.load(Relaxed) {
-                return Verdict::Leave;
+        let verdict = self.weigh();
+        match verdict {
+            Verdict::Leave => {}
+            Verdict::Resume => {
+                let first = self.board().header().reload.load(Relaxed);
+                slot.since.store(first, Relaxed);
+                slot.stand(Standing::Ready);
             }
-            slot.step(Standing::Staying, Standing::Ready);
-            return Verdict::Resume;
-        }
-        let waited = uptime().saturating_sub(slot.told_at.load(Relaxed));
-        if u128::from(waited) >= patience.as_millis() {
-            return Verdict::Leave;
-        }
-        self.weigh(booting)
-    }
-
-    /// The oldest leaves when one successor is ready, the next when two are, and so on: as many
-    /// accept all the time as will in the end.
-    fn weigh(self, booting: usize) -> Verdict {
-        let after = self
-            .younger()
-            .filter(|slot| slot.standing().accepts() && !self.is_successor(slot));
-        if booting <= after.count() {
-            Verdict::Leave
-        } else {
-            Verdict::Stay
-        }
-    }
-
-    fn successors(self) -> Successors {
-        let mut successors = Successors::default();
-        for slot in self.younger().filter(|slot| self.is_successor(slot)) {
-            match slot.standing() {
-                Standing::Booting => successors.booting += 1,
-                Standing::Ready => successors.ready += 1,
-                _ => {}
+            Verdict::Stay => {
+                let waited = uptime().saturating_sub(slot.told_at.load(Relaxed));
+                if u128::from(waited) >= patience.as_millis() {
+                    return Verdict::Leave;
+                }
             }
         }
-        successors
+        verdict
     }
 
-    fn is_successor(self, other: &Slot) -> bool {
+    /// The oldest leaves when one of the new workers is ready, the next when two are, and so on: as
+    /// many accept all the time as will in the end.
+    fn weigh(self) -> Verdict {
         let slot = self.slot();
-        let told = matches!(
-            other.standing(),
-            Standing::Dismissed | Standing::Staying | Standing::Leaving
-        );
-        let comes_instead =
-            other.generation() > slot.generation() || other.age() >= slot.horizon.load(Relaxed);
-        !told && comes_instead
+        let needed = slot.rank.load(Relaxed).min(slot.expected.load(Relaxed));
+        let header = self.board().header();
+        let new = || {
+            let first = header.reload.load(Relaxed);
+            self.others().filter(move |other| other.age() >= first)
+        };
+        let standing = |wanted| new().filter(|other| other.standing() == wanted).count() as u64;
+        let ready = standing(Standing::Ready);
+        if slot.standing() != Standing::Staying || ready >= needed {
+            Verdict::Leave
+        } else if ready + standing(Standing::Booting) >= needed {
+            Verdict::Stay
+        } else if header.dismissed.load(Relaxed) >= header.newest.load(Relaxed) {
+            // Somebody who tells everybody also tells the youngest of all.
+            Verdict::Leave
+        } else if new().count() as u64 >= needed {
+            // One was told to leave, and has not gone yet: others may be about to be told.
+            Verdict::Stay
+        } else {
+            Verdict::Resume
+        }
     }
 
-    fn younger(self) -> impl Iterator<Item = &'static Slot> {
-        let age = self.slot().age();
-        self.others().filter(move |slot| slot.age() > age)
+    /// Whether a reload has brought workers that come instead of this one.
+    pub(crate) fn is_old(self, slot: &Slot) -> bool {
+        slot.since.load(Relaxed) < self.board().header().reload.load(Relaxed)
+    }
+
+    /// Whether it is there only because those who were to come instead died.
+    pub(crate) fn has_resumed(self) -> bool {
+        self.slot().since.load(Relaxed) != self.slot().age()
     }
 }

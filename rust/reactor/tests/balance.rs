@@ -27,7 +27,7 @@ impl Workers {
             seats: Vec::new(),
         };
         for age in 1..=count {
-            let seat = board.enrol(age, 1).unwrap();
+            let seat = board.enrol(age).unwrap();
             let mut reactor = Reactor::new(Options::default()).unwrap();
             reactor.listen(&listener).unwrap();
             reactor.sit(seat);
@@ -96,7 +96,7 @@ fn a_worker_with_fewer_catches_up() {
     let _first: [TcpStream; 8] = workers.connect();
     workers.turn(0);
     assert_eq!(workers.connections(), [8, 0]);
-    workers.seats[1] = workers.board.enrol(3, 1).unwrap();
+    workers.seats[1] = workers.board.enrol(3).unwrap();
     assert!(workers.seats[1].ready());
     workers.reactors[1].sit(workers.seats[1]);
     let _second: [TcpStream; 8] = workers.connect();

@@ -10,7 +10,6 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 struct Arbiter {
     board: Scoreboard,
     age: u64,
-    generation: u64,
 }
 
 impl Arbiter {
@@ -18,14 +17,13 @@ impl Arbiter {
         Self {
             board: Scoreboard::new().expect("a board"),
             age: 0,
-            generation: 1,
         }
     }
 
     fn fork<const N: usize>(&mut self) -> [Seat; N] {
         std::array::from_fn(|_| {
             self.age += 1;
-            self.board.enrol(self.age, self.generation).expect("a seat")
+            self.board.enrol(self.age).expect("a seat")
         })
     }
 
@@ -36,9 +34,9 @@ impl Arbiter {
         workers
     }
 
-    /// HUP: so many new ones, of the next generation.
+    /// HUP: so many new ones.
     fn reload<const N: usize>(&mut self) -> [Seat; N] {
-        self.generation += 1;
+        self.board.reload(self.age + 1);
         self.fork()
     }
 }
@@ -87,14 +85,28 @@ fn who_leaves_does_not_depend_on_who_has_been_told_and_has_left_already() {
 }
 
 #[test]
-fn fewer_successors_are_waited_for_by_as_many() {
+fn of_more_workers_than_will_be_the_last_leave_when_all_new_ones_are_ready() {
     let mut arbiter = Arbiter::new();
     let old: [Seat; 3] = arbiter.workers();
-    let [new] = arbiter.reload();
-    assert_eq!(old.map(Seat::dismiss)[..2], [Verdict::Leave; 2]);
-    assert_eq!(verdict(old[2]), Verdict::Stay);
-    assert!(new.ready());
-    assert_eq!(verdict(old[2]), Verdict::Leave);
+    let new: [Seat; 2] = arbiter.reload();
+    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; 3]);
+    assert!(new[0].ready());
+    assert_eq!(
+        old.map(verdict),
+        [Verdict::Leave, Verdict::Stay, Verdict::Stay]
+    );
+    assert!(new[1].ready());
+    assert_eq!(old.map(verdict), [Verdict::Leave; 3]);
+}
+
+#[test]
+fn of_fewer_workers_than_will_be_each_leaves_when_as_many_are_ready() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let new: [Seat; 3] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    assert!(new[2].ready());
+    assert_eq!(verdict(old), Verdict::Leave);
 }
 
 #[test]
@@ -119,17 +131,40 @@ fn patience_ends() {
 }
 
 #[test]
-fn when_all_successors_have_died_the_worker_serves_on() {
+fn for_each_successor_that_dies_one_worker_serves_on() {
+    let mut arbiter = Arbiter::new();
+    let old: [Seat; 2] = arbiter.workers();
+    let new: [Seat; 2] = arbiter.reload();
+    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; 2]);
+    new[0].vacate();
+    assert_eq!(old.map(verdict), [Verdict::Stay, Verdict::Resume]);
+    assert_eq!(old[1].standing(), Standing::Ready);
+    // It is nobody's successor.
+    assert_eq!(verdict(old[0]), Verdict::Stay);
+    new[1].vacate();
+    assert_eq!(verdict(old[0]), Verdict::Resume);
+}
+
+#[test]
+fn a_worker_that_serves_on_leaves_on_a_stop() {
     let mut arbiter = Arbiter::new();
     let [old] = arbiter.workers();
-    let new: [Seat; 2] = arbiter.reload();
+    let [new] = arbiter.reload();
     assert_eq!(old.dismiss(), Verdict::Stay);
-    new[0].vacate();
-    assert_eq!(verdict(old), Verdict::Stay);
-    new[1].vacate();
+    new.vacate();
     assert_eq!(verdict(old), Verdict::Resume);
-    assert_eq!(old.standing(), Standing::Ready);
-    // The next reload finds it as any other.
+    let _fails_as_well: [Seat; 1] = arbiter.fork();
+    assert_eq!(old.dismiss(), Verdict::Leave);
+}
+
+#[test]
+fn a_worker_that_serves_on_leaves_after_the_next_reload() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let [fails] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    fails.vacate();
+    assert_eq!(verdict(old), Verdict::Resume);
     let [new] = arbiter.reload();
     assert_eq!(old.dismiss(), Verdict::Stay);
     assert!(new.ready());
@@ -137,20 +172,51 @@ fn when_all_successors_have_died_the_worker_serves_on() {
 }
 
 #[test]
-fn a_successor_that_was_told_to_leave_itself_is_none() {
+fn a_worker_that_is_told_only_when_its_successor_has_died_serves_on() {
     let mut arbiter = Arbiter::new();
     let [old] = arbiter.workers();
-    let new: [Seat; 2] = arbiter.reload();
-    assert!(new[1].ready());
+    let [new] = arbiter.reload();
+    new.vacate();
     assert_eq!(old.dismiss(), Verdict::Stay);
-    // A stop: everybody is told, in any order.
-    assert_eq!(new[1].dismiss(), Verdict::Leave);
-    new[1].leaving();
-    assert_eq!(verdict(old), Verdict::Stay);
+    assert_eq!(verdict(old), Verdict::Resume);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_replacement_that_boots() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let _replacement: [Seat; 1] = arbiter.fork();
+    assert_eq!(old.dismiss(), Verdict::Leave);
+}
+
+#[test]
+fn when_everybody_is_told_everybody_leaves_whoever_is_told_first() {
+    for order in [[0, 1], [1, 0]] {
+        let mut arbiter = Arbiter::new();
+        let old: [Seat; 2] = arbiter.workers();
+        let new: [Seat; 2] = arbiter.reload();
+        assert!(new[0].ready());
+        assert_eq!(old[1].dismiss(), Verdict::Stay);
+        for worker in order {
+            assert_ne!(verdict(old[1]), Verdict::Resume);
+            assert_eq!(new[worker].dismiss(), Verdict::Leave);
+        }
+        assert_eq!(verdict(old[1]), Verdict::Leave);
+        new.into_iter().for_each(Seat::vacate);
+        assert_eq!(verdict(old[1]), Verdict::Leave);
+    }
+}
+
+#[test]
+fn where_only_a_successor_is_told_its_worker_serves_on() {
+    let mut arbiter = Arbiter::new();
+    let old: [Seat; 2] = arbiter.workers();
+    let new: [Seat; 2] = arbiter.reload();
+    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; 2]);
     assert_eq!(new[0].dismiss(), Verdict::Leave);
-    assert_eq!(verdict(old), Verdict::Leave);
-    new.into_iter().for_each(Seat::vacate);
-    assert_eq!(verdict(old), Verdict::Leave);
+    assert_eq!(old.map(verdict), [Verdict::Stay; 2]);
+    new[0].vacate();
+    assert_eq!(old.map(verdict), [Verdict::Stay, Verdict::Resume]);
 }
 
 #[test]
@@ -178,16 +244,6 @@ fn a_reload_within_a_reload_has_one_generation_of_successors() {
 }
 
 #[test]
-fn one_more_worker_and_then_one_less_is_a_succession_too() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let [more] = arbiter.fork();
-    assert_eq!(old.dismiss(), Verdict::Stay);
-    assert!(more.ready());
-    assert_eq!(verdict(old), Verdict::Leave);
-}
-
-#[test]
 fn one_less_of_several_leaves_at_once() {
     let [oldest, _, _] = Arbiter::new().workers();
     assert_eq!(oldest.dismiss(), Verdict::Leave);
@@ -197,31 +253,31 @@ fn one_less_of_several_leaves_at_once() {
 fn one_worker_at_a_time_leaves_of_its_own_accord() {
     let mut arbiter = Arbiter::new();
     let [first, second] = arbiter.workers();
-    assert!(first.take_leave());
-    assert!(first.take_leave());
-    assert!(!second.take_leave());
+    assert!(first.take_leave(PATIENCE));
+    assert!(first.take_leave(PATIENCE));
+    assert!(!second.take_leave(PATIENCE));
     first.leaving();
-    assert!(!second.take_leave());
+    assert!(!second.take_leave(PATIENCE));
     first.vacate();
     // The arbiter has yet to fork its replacement.
-    assert!(!second.take_leave());
+    assert!(!second.take_leave(PATIENCE));
     let [replacement] = arbiter.fork();
-    assert!(!second.take_leave());
+    assert!(!second.take_leave(PATIENCE));
     assert!(replacement.ready());
-    assert!(second.take_leave());
+    assert!(second.take_leave(PATIENCE));
 }
 
 #[test]
 fn a_lease_is_free_again_when_a_worker_is_ready_that_replaces_a_later_one() {
     let mut arbiter = Arbiter::new();
     let [first, second] = arbiter.workers();
-    assert!(first.take_leave());
+    assert!(first.take_leave(PATIENCE));
     first.vacate();
     let [dies, lives] = arbiter.fork();
     dies.vacate();
-    assert!(!second.take_leave());
+    assert!(!second.take_leave(PATIENCE));
     assert!(lives.ready());
-    assert!(second.take_leave());
+    assert!(second.take_leave(PATIENCE));
 }
 
 #[test]
@@ -229,9 +285,42 @@ fn while_a_worker_boots_nobody_leaves_of_its_own_accord() {
     let mut arbiter = Arbiter::new();
     let [worker] = arbiter.workers();
     let [other] = arbiter.fork();
-    assert!(!worker.take_leave());
+    assert!(!worker.take_leave(PATIENCE));
     assert!(other.ready());
-    assert!(worker.take_leave());
+    assert!(worker.take_leave(PATIENCE));
+}
+
+#[test]
+fn a_lease_runs_out_when_nobody_comes_instead() {
+    let [first, second] = Arbiter::new().workers();
+    assert!(first.take_leave(PATIENCE));
+    assert!(!second.take_leave(Duration::ZERO));
+    first.vacate();
+    assert!(!second.take_leave(PATIENCE));
+    assert!(second.take_leave(Duration::ZERO));
+}
+
+#[test]
+fn inside_a_reload_nobody_leaves_of_its_own_accord() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let [new] = arbiter.reload();
+    assert!(new.ready());
+    old.leaving();
+    assert!(!new.take_leave(Duration::ZERO));
+    old.vacate();
+    assert!(new.take_leave(PATIENCE));
+}
+
+#[test]
+fn a_worker_that_serves_on_does_not_leave_of_its_own_accord() {
+    let mut arbiter = Arbiter::new();
+    let [old] = arbiter.workers();
+    let [new] = arbiter.reload();
+    assert_eq!(old.dismiss(), Verdict::Stay);
+    new.vacate();
+    assert_eq!(verdict(old), Verdict::Resume);
+    assert!(!old.take_leave(PATIENCE));
 }
 
 #[test]

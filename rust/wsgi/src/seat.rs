@@ -18,13 +18,23 @@ impl Scoreboard {
         Ok(Self(Board::new()?))
     }
 
+    /// The arbiter has read its settings: the workers from `age` on come with them.
+    fn reload(&self, age: u64) {
+        self.0.reload(age);
+    }
+
     /// A seat for the worker that is about to be forked: for the arbiter alone.
-    fn enrol(&self, age: u64, generation: u64) -> PyResult<Seat> {
+    fn enrol(&self, age: u64) -> PyResult<Seat> {
         if age == 0 {
             return Err(PyValueError::new_err("age: 0 is no worker's"));
         }
-        Ok(Seat(self.0.enrol(age, generation)?))
+        Ok(Seat(self.0.enrol(age)?))
     }
+}
+
+fn seconds(value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("patience: {value} is not a time in seconds")))
 }
 
 /// One worker's place on the board.
@@ -55,11 +65,6 @@ impl From<Ruling> for Verdict {
 
 #[pymethods]
 impl Seat {
-    /// The worker runs, as this process.
-    fn begin(&self) {
-        self.0.begin(std::process::id());
-    }
-
     /// The worker accepts from now on. False when it was told to leave before: then it must not.
     fn ready(&self) -> bool {
         self.0.ready()
@@ -76,16 +81,15 @@ impl Seat {
         self.0.standing() == Standing::Staying
     }
 
-    /// What a worker that stays does next, with `patience` seconds for its successors.
+    /// What a worker that stays does next, with `patience` seconds for its successor.
     fn verdict(&self, patience: f64) -> PyResult<Verdict> {
-        let patience = Duration::try_from_secs_f64(patience)
-            .map_err(|_| PyValueError::new_err(format!("patience: {patience} is no time")))?;
-        Ok(self.0.verdict(patience).into())
+        Ok(self.0.verdict(seconds(patience)?).into())
     }
 
-    /// Whether the worker may leave though nobody told it to: one at a time.
-    fn take_leave(&self) -> bool {
-        self.0.take_leave()
+    /// Whether the worker may leave though nobody told it to: one at a time. The arbiter forks a
+    /// replacement within `patience` seconds, if it wants one.
+    fn take_leave(&self, patience: f64) -> PyResult<bool> {
+        Ok(self.0.take_leave(seconds(patience)?))
     }
 
     /// The worker accepts no more.
