@@ -43,7 +43,7 @@ SOURCES := $(shell find rust meinheld meinheld_worker -type f \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-worker test-integration soak bench check-wheel lint format \
+.PHONY: help run build test test-rust test-worker test-integration soak bench bench-reload check-wheel lint format \
 	clean fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
 .DELETE_ON_ERROR:
 
@@ -53,6 +53,7 @@ help:
 	@echo "make fuzz    every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); make fuzz-smoke: a few seconds each"
 	@echo "make soak    correct and hostile clients, signals and scarcity at once  (SOAK_MINUTES=$(SOAK_MINUTES))"
 	@echo "make bench   meinheld beside its peers: results in benchmarks/results  (BENCH_ARGS=--help)"
+	@echo "make bench-reload  throughput across three HUPs, beside gunicorn's own workers  (BENCH_ARGS=--help)"
 	@echo "make lint    rustfmt, clippy, ruff, mypy"
 	@echo "make format  let rustfmt and ruff rewrite what lint would complain about"
 	@echo "make clean   remove what the others made"
@@ -127,6 +128,9 @@ $(BENCH_INSTALLED): $(BENCH_PEERS) $(INSTALLED)
 bench: $(BENCH_INSTALLED)
 	$(CARGO) build --quiet --release --locked --workspace --examples
 	$(BENCH_VENV)/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
+bench-reload: $(BENCH_INSTALLED)
+	$(BENCH_VENV)/bin/python benchmarks/reload.py $(BENCH_ARGS)
 
 # What users get: both packages, the stubs, and httparse with its SIMD.
 check-wheel: $(INSTALLED)

@@ -2,9 +2,8 @@
 
     .venv-bench/bin/python benchmarks/balance.py
 
-The connections come all at once, or one after the other, each with a request at once, which says who
-serves it. Printed are the connections of each worker and the ratio of the most to the least, for each
-round.
+The connections come all at once, or one after the other, each with a request, whose answer says who
+serves it. Printed are the connections of each worker and the ratio of the most to the least.
 """
 
 from __future__ import annotations
@@ -69,7 +68,9 @@ def main() -> None:
                     eventually(lambda: len(server.worker_pids()) == COUNT, "all workers")
                     found = shares(server, at_once)
                     ratio = found[0] / found[-1] if found[-1] else float("inf")
-                    print(f"  {how:20} {found}  {ratio:.2f}")
+                    print(f"  {how:20} {found}  {ratio:.2f}", flush=True)
+                    # gthread does not always heed a signal in time.
+                    server.kill()
 
 
 if __name__ == "__main__":
