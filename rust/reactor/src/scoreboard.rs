@@ -2,7 +2,8 @@
 //!
 //! The arbiter makes the board before it forks, and a slot before each fork; it frees a slot when it
 //! has reaped the worker, so that one killed at any instruction leaves nothing behind. There are
-//! atomics only, and a slot is written by its worker alone while it lives.
+//! atomics only. While a worker lives it alone writes to its slot, but for its rank, which is the
+//! arbiter's to give.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

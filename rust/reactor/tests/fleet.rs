@@ -41,6 +41,15 @@ impl Arbiter {
     }
 }
 
+/// Old workers that were told to leave, and stay for the new ones, which boot.
+fn reloading<const OLD: usize, const NEW: usize>() -> (Arbiter, [Seat; OLD], [Seat; NEW]) {
+    let mut arbiter = Arbiter::new();
+    let old = arbiter.workers();
+    let new = arbiter.reload();
+    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; OLD]);
+    (arbiter, old, new)
+}
+
 fn verdict(worker: Seat) -> Verdict {
     worker.verdict(PATIENCE)
 }
@@ -54,12 +63,7 @@ fn without_successors_a_worker_leaves_at_once() {
 
 #[test]
 fn the_oldest_leaves_when_one_successor_is_ready_and_the_next_when_two_are() {
-    let mut arbiter = Arbiter::new();
-    let old: [Seat; 3] = arbiter.workers();
-    let new: [Seat; 3] = arbiter.reload();
-    for worker in old {
-        assert_eq!(worker.dismiss(), Verdict::Stay);
-    }
+    let (_, old, new) = reloading::<3, 3>();
     for ready in 0..3 {
         assert_eq!(verdict(old[ready]), Verdict::Stay);
         assert!(new[ready].ready());
@@ -86,10 +90,7 @@ fn who_leaves_does_not_depend_on_who_has_been_told_and_has_left_already() {
 
 #[test]
 fn of_more_workers_than_will_be_the_last_leave_when_all_new_ones_are_ready() {
-    let mut arbiter = Arbiter::new();
-    let old: [Seat; 3] = arbiter.workers();
-    let new: [Seat; 2] = arbiter.reload();
-    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; 3]);
+    let (_, old, new) = reloading::<3, 2>();
     assert!(new[0].ready());
     assert_eq!(
         old.map(verdict),
@@ -101,20 +102,14 @@ fn of_more_workers_than_will_be_the_last_leave_when_all_new_ones_are_ready() {
 
 #[test]
 fn of_fewer_workers_than_will_be_each_leaves_when_as_many_are_ready() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let new: [Seat; 3] = arbiter.reload();
-    assert_eq!(old.dismiss(), Verdict::Stay);
+    let (_, [old], new) = reloading::<1, 3>();
     assert!(new[2].ready());
     assert_eq!(verdict(old), Verdict::Leave);
 }
 
 #[test]
 fn to_be_told_again_changes_nothing() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let [new] = arbiter.reload();
-    assert_eq!(old.dismiss(), Verdict::Stay);
+    let (_, [old], [new]) = reloading();
     assert_eq!(old.dismiss(), Verdict::Stay);
     assert!(old.standing().accepts());
     assert!(new.ready());
@@ -123,19 +118,13 @@ fn to_be_told_again_changes_nothing() {
 
 #[test]
 fn patience_ends() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let _new: [Seat; 1] = arbiter.reload();
-    assert_eq!(old.dismiss(), Verdict::Stay);
+    let (_, [old], [_]) = reloading();
     assert_eq!(old.verdict(Duration::ZERO), Verdict::Leave);
 }
 
 #[test]
 fn for_each_successor_that_dies_one_worker_serves_on() {
-    let mut arbiter = Arbiter::new();
-    let old: [Seat; 2] = arbiter.workers();
-    let new: [Seat; 2] = arbiter.reload();
-    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; 2]);
+    let (_, old, new) = reloading::<2, 2>();
     new[0].vacate();
     assert_eq!(old.map(verdict), [Verdict::Stay, Verdict::Resume]);
     assert_eq!(old[1].standing(), Standing::Ready);
@@ -147,10 +136,7 @@ fn for_each_successor_that_dies_one_worker_serves_on() {
 
 #[test]
 fn a_worker_that_serves_on_leaves_on_a_stop() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let [new] = arbiter.reload();
-    assert_eq!(old.dismiss(), Verdict::Stay);
+    let (mut arbiter, [old], [new]) = reloading();
     new.vacate();
     assert_eq!(verdict(old), Verdict::Resume);
     let _fails_as_well: [Seat; 1] = arbiter.fork();
@@ -159,10 +145,7 @@ fn a_worker_that_serves_on_leaves_on_a_stop() {
 
 #[test]
 fn a_worker_that_serves_on_leaves_after_the_next_reload() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let [fails] = arbiter.reload();
-    assert_eq!(old.dismiss(), Verdict::Stay);
+    let (mut arbiter, [old], [fails]) = reloading();
     fails.vacate();
     assert_eq!(verdict(old), Verdict::Resume);
     let [new] = arbiter.reload();
@@ -209,10 +192,7 @@ fn when_everybody_is_told_everybody_leaves_whoever_is_told_first() {
 
 #[test]
 fn where_only_a_successor_is_told_its_worker_serves_on() {
-    let mut arbiter = Arbiter::new();
-    let old: [Seat; 2] = arbiter.workers();
-    let new: [Seat; 2] = arbiter.reload();
-    assert_eq!(old.map(Seat::dismiss), [Verdict::Stay; 2]);
+    let (_, old, new) = reloading::<2, 2>();
     assert_eq!(new[0].dismiss(), Verdict::Leave);
     assert_eq!(old.map(verdict), [Verdict::Stay; 2]);
     new[0].vacate();
@@ -230,10 +210,7 @@ fn a_worker_that_was_told_to_leave_while_it_booted_is_never_ready() {
 
 #[test]
 fn a_reload_within_a_reload_has_one_generation_of_successors() {
-    let mut arbiter = Arbiter::new();
-    let [first] = arbiter.workers();
-    let [second] = arbiter.reload();
-    assert_eq!(first.dismiss(), Verdict::Stay);
+    let (mut arbiter, [first], [second]) = reloading();
     let [third] = arbiter.reload();
     assert_eq!(second.dismiss(), Verdict::Leave);
     assert_eq!(first.dismiss(), Verdict::Stay);
@@ -314,10 +291,7 @@ fn inside_a_reload_nobody_leaves_of_its_own_accord() {
 
 #[test]
 fn a_worker_that_serves_on_does_not_leave_of_its_own_accord() {
-    let mut arbiter = Arbiter::new();
-    let [old] = arbiter.workers();
-    let [new] = arbiter.reload();
-    assert_eq!(old.dismiss(), Verdict::Stay);
+    let (_, [old], [new]) = reloading();
     new.vacate();
     assert_eq!(verdict(old), Verdict::Resume);
     assert!(!old.take_leave(PATIENCE));
