@@ -193,8 +193,9 @@ def test_a_stop_does_not_wait_for_workers_that_fail_to_boot(reloads: bool) -> No
         if reloads:
             two.server.signal(signal.SIGHUP)
             two.server.wait_for_log("No new worker came up: this one serves on", count=2)
+        failed = two.server.stderr_text().count("the other workers serve on")
         two.server.signal(signal.SIGKILL, two.old[0])
-        two.server.wait_for_log("the other workers serve on")
+        two.server.wait_for_log("the other workers serve on", count=failed + 1)
         two.server.signal(signal.SIGTERM)
         assert two.server.wait() == 0
         assert "SIGKILL!" not in two.server.stderr_text().split("Handling signal: term")[1]
@@ -231,6 +232,18 @@ def test_a_stop_during_a_reload_ends_all() -> None:
         # gunicorn looks at its signals again when the old worker has gone.
         assert one.server.stop() == 0
         assert "SIGKILL" not in one.server.stderr_text()
+
+
+def test_a_stop_is_no_failure_because_a_worker_fails_to_boot_meanwhile() -> None:
+    with site("--graceful-timeout", "10", workers=2) as two:
+        two.server.signal(signal.SIGKILL, two.old[0])
+        (new,) = two.new(3)[2:]
+        two.server.signal(signal.SIGTERM)
+        eventually(lambda: two.server.worker_pids() == [new], "only the one that loads is left")
+        two.file("broken").touch()
+        two.open()
+        assert two.server.wait() == 0
+        two.server.wait_for_log("Worker failed to boot, and was told to leave")
 
 
 def test_a_worker_that_is_told_to_leave_while_it_loads_serves_nobody() -> None:

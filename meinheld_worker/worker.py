@@ -77,10 +77,15 @@ class MeinheldWorker(Worker):
         try:
             super().init_process()
         except (Exception, SystemExit):
-            if self.booted or self.exiting or not self.seat.has_company():
+            if self.booted or self.exiting:
                 raise
-            self.log.exception("Worker failed to boot: the other workers serve on")
-            time.sleep(1)
+            if self.told_to_leave:
+                self.log.exception("Worker failed to boot, and was told to leave")
+            elif self.seat.has_company():
+                self.log.exception("Worker failed to boot: the other workers serve on")
+                time.sleep(1)
+            else:
+                raise
             sys.exit(1)
 
     def run(self) -> None:
