@@ -148,5 +148,6 @@ def test_an_upload_read_in_pieces_keeps_memory_flat(framing: str, size: int, len
         before = memory_kib(pid, "VmHWM")
         upload(length)
         # The pieces are the application's own: the one that it holds, and the next one, which
-        # exists twice while it is handed over, and grows by doubling.
-        assert (memory_kib(pid, "VmHWM") - before) * KIB < 4 * MIB + 4 * size
+        # exists twice while it is handed over, and grows by doubling. As much again may lie
+        # between them in the heap.
+        assert (memory_kib(pid, "VmHWM") - before) * KIB < 4 * MIB + 8 * size
