@@ -88,11 +88,10 @@ impl Slot {
 
     /// Whether it stood `from`, and stands `to` now.
     pub(crate) fn step(&self, from: Standing, to: Standing) -> bool {
-        let order = (Ordering::AcqRel, Ordering::Relaxed);
-        let stepped = self
-            .standing
-            .compare_exchange(from as u32, to as u32, order.0, order.1);
-        stepped.is_ok()
+        let (from, to) = (from as u32, to as u32);
+        self.standing
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     pub(crate) fn age(&self) -> u64 {
@@ -101,10 +100,8 @@ impl Slot {
 
     /// Its connections, if it would take another one soon.
     fn open_to(&self, now: u64) -> Option<u64> {
-        let (since, connections) = (
-            self.busy_since.load(Ordering::Relaxed),
-            self.connections.load(Ordering::Relaxed),
-        );
+        let since = self.busy_since.load(Ordering::Relaxed);
+        let connections = self.connections.load(Ordering::Relaxed);
         let looks = since == 0 || now.saturating_sub(since) <= STUCK;
         (looks && connections != FULL && self.standing().accepts()).then_some(connections)
     }
