@@ -251,10 +251,13 @@ class Server:
         return path.read_text().splitlines() if path.exists() else []
 
     def wait_for_note(self, note: str, count: int = 1) -> None:
-        eventually(
-            lambda: self.notes().count(note) >= count,
-            f"the application notes {note!r} {count} time(s) ({self.notes()[-20:]})",
-        )
+        try:
+            eventually(
+                lambda: self.notes().count(note) >= count,
+                f"the application notes {note!r} {count} time(s)",
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it noted {self.notes()[-20:]}") from None
 
     def wait_for_log(self, pattern: str, count: int = 1, within: float = PATIENCE) -> re.Match[str]:
         """The `count`-th match of `pattern` (multi-line) in the error log; fails at once when

@@ -74,6 +74,15 @@ def open_sockets(pid: int) -> int:
     return sum(name.startswith("socket:") for name in open_files(pid))
 
 
+def accepted_socket(peer: tuple[str, int]) -> str:
+    """What `open_files` shows, of who accepted it, for the IPv4 connection with `peer`."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[2].partition(":")[2], 16) == peer[1] and fields[9] != "0":
+            return f"socket:[{fields[9]}]"
+    raise AssertionError(f"nobody has a connection with {peer}")
+
+
 def beats(pid: int) -> tuple[int, ...]:
     """When the worker's heart last beat: another value after each beat. gunicorn's arbiter looks
     at the same file."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import OURS, Server, eventually, open_sockets, request, settled
+from harness import OURS, Server, eventually, request, settled
+from procfs import open_files
 from thread_pool import (
     HOLD_ROUTE,
     TOGETHER_ROUTE,
@@ -434,12 +435,15 @@ def test_a_connection_that_pipelines_does_not_overtake_those_that_wait(pair: Ser
 def test_a_request_whose_client_has_gone_while_it_waited_is_not_called(pair: Server) -> None:
     pid = pair.worker_pid()
     with holding(pair, 2):
-        before = open_sockets(pid)
+        before = set(open_files(pid))
+        opened = set()
         for number in range(20):
             with pair.client() as client:
                 client.send(request("GET", f"/hold/none/gone{number}"))
                 wait_until_read(client)
-        eventually(lambda: open_sockets(pid) <= before, "the connections are closed")
+                opened |= set(open_files(pid)) - before
+        assert opened
+        eventually(lambda: opened.isdisjoint(open_files(pid)), "the connections are closed")
         Gate(pair, "none").open()
     with pair.client() as client:
         assert client.request("GET", "/well").status == 200

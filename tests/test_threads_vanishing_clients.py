@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from harness import OURS, Server, eventually, open_sockets, request, settled
+from harness import OURS, Client, Server, eventually, request, settled
+from procfs import accepted_socket, open_files
 from thread_pool import SMALL, SMALL_BUFFERS, produced, stalled, threads_live_on
 
 THREADS = 2
@@ -28,6 +29,14 @@ def server() -> Iterator[Server]:
 def all_threads_are_free_afterwards(server: Server) -> Iterator[None]:
     with threads_live_on(server, THREADS):
         yield
+
+
+def vanish(server: Server, client: Client) -> None:
+    """The worker has noticed by itself: nothing was read or written meanwhile."""
+    accepted, pid = accepted_socket(client.socket.getsockname()), server.worker_pid()
+    assert accepted in open_files(pid)
+    client.reset()
+    eventually(lambda: accepted not in open_files(pid), "the connection is closed")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -60,15 +69,12 @@ def test_so_it_is_in_the_middle_of_a_stream_that_is_being_read(server: Server, w
 
 @ours
 def test_a_sleeping_generator_whose_client_vanished_is_not_asked_again(server: Server) -> None:
-    pid = server.worker_pid()
-    at_rest = settled(lambda: open_sockets(pid))
     with server.client() as client:
         client.send(request("GET", "/events/asleep"))
         (server.directory / "asleep-0").touch()
         client.read_until(b"data: 0\n\n\r\n")
         server.wait_for_note("asleep asked for 1")
-        client.reset()
-    eventually(lambda: open_sockets(pid) <= at_rest, "the connection is closed without a write")
+        vanish(server, client)
     for number in (1, 2, 3):
         (server.directory / f"asleep-{number}").touch()
     server.wait_for_note("asleep closed")
@@ -80,13 +86,10 @@ def test_a_sleeping_generator_whose_client_vanished_is_not_asked_again(server: S
 def test_a_sleeping_writer_whose_client_vanished_gets_a_connection_reset_error(
     server: Server,
 ) -> None:
-    pid = server.worker_pid()
-    at_rest = settled(lambda: open_sockets(pid))
     with server.client() as client:
         client.send(request("GET", "/writes_after_a_sleep/late"))
         client.read_until(b"first\r\n")
-        client.reset()
-    eventually(lambda: open_sockets(pid) <= at_rest, "the connection is closed without a write")
+        vanish(server, client)
     (server.directory / "wake-late").touch()
     server.wait_for_note("late raised ConnectionResetError")
 
