@@ -122,6 +122,33 @@ class Loop:
     def leave(self) -> None:
         """Leave gracefully; a signal handler may call this while the application runs."""
 
+    def watch(
+        self,
+        *,
+        timeout: float | None,
+        request_timeout: float | None,
+        log: int,
+        stacks: tuple[int, int] | None,
+    ) -> None:
+        """Have the loop and the application watched from now on, by a thread that needs no GIL.
+
+        What is about to end by gunicorn's ``timeout`` is reported to the descriptor ``log``, and
+        connections whose requests take ``request_timeout`` are aborted (seconds; ``None`` means
+        never). ``stacks``: the reading end of a pipe that does not block, and the signal whose
+        handler writes stacks into it. The descriptors are duplicated.
+
+        Raises:
+            OSError: no descriptor or thread can be had.
+            ValueError: what is not a time.
+        """
+
+    def report_to(self, log: int) -> None:
+        """Have reports written to the descriptor ``log``, which is duplicated.
+
+        Raises:
+            OSError: no descriptor can be had.
+        """
+
     def in_flight(self) -> list[str]:
         """A line for each request that is with the application now."""
 

@@ -34,6 +34,7 @@ SECONDS = {
     "MEINHELD_BODY_TIMEOUT": 60.0,
     "MEINHELD_SEND_TIMEOUT": 60.0,
 }
+REQUEST_TIMEOUT = "MEINHELD_REQUEST_TIMEOUT"
 MAX_BODY = "MEINHELD_MAX_BODY"
 
 
@@ -55,12 +56,13 @@ def check(cfg: Any) -> None:
             f"tmp_upload_dir = {folder!r}: not a folder that can be written to. "
             "Accepted: an existing folder, or None for the system's own."
         )
-    known = [*SECONDS, MAX_BODY]
+    known = [*SECONDS, REQUEST_TIMEOUT, MAX_BODY]
     for name in sorted(os.environ):
         if name.startswith("MEINHELD_") and name not in known:
             raise RuntimeError(f"{name}: no such setting. Accepted: {', '.join(known)}.")
     for name in SECONDS:
         _seconds(os.environ, name)
+    request_timeout()
     _max_body(os.environ)
 
 
@@ -95,6 +97,11 @@ def raise_descriptor_limit(cfg: Any) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def request_timeout() -> float | None:
+    """Seconds that a request may be with the application; ``None`` is for ever."""
+    return _seconds(os.environ, REQUEST_TIMEOUT) if REQUEST_TIMEOUT in os.environ else None
 
 
 def file_wrapper() -> type:

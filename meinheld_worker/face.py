@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from meinheld_worker import access
+from meinheld_worker import access, watchdog
 from meinheld_worker.access_line import AccessLine, is_replaceable
 from meinheld_worker.takeover import observe, take_over
 
@@ -49,6 +49,8 @@ class Face:
         if worker.reopens_logs:
             worker.reopens_logs = False
             self._log.reopen_files()
+            if worker.loop:
+                watchdog.renew(worker.loop, self._log)
         return not worker.leaves()
 
     def spent(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from meinheld_worker import _core, config
+from meinheld_worker import _core, config, watchdog
 from meinheld_worker.face import Face
 from meinheld_worker.fleet import Tmp, fleet
 from meinheld_worker.listeners import describe
@@ -102,6 +102,7 @@ class MeinheldWorker(Worker):
         )
         self.threads = Threads(self.loop, self.cfg.threads)
         self.threads.start()
+        watchdog.watch(self.loop, self.cfg.timeout, config.request_timeout(), self.log)
         if self.seat.ready():
             self.log.debug("Worker ready (pid: %s)", self.pid)
         else:

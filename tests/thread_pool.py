@@ -88,7 +88,7 @@ def thread_names(pid: int) -> list[str]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             names.append((task / "comm").read_text().strip())
-    return sorted(name for name in names if name.startswith("meinheld-"))
+    return sorted(name for name in names if re.fullmatch(r"meinheld-\d+", name))
 
 
 def produced(server: Server, name: str) -> int:

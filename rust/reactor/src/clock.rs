@@ -75,6 +75,6 @@ impl Clock {
 }
 
 /// Milliseconds since the machine began, as of the kernel's last tick.
-pub(crate) fn uptime() -> Tick {
+pub fn uptime() -> Tick {
     sys::monotonic_coarse()
 }

@@ -33,6 +33,17 @@ impl Reactor {
         }
     }
 
+    /// Aborts a connection whose request takes too long, whoever answers it: to them the client has
+    /// gone. `false` where nobody does any more, or the connection was given away.
+    pub fn cut_off(&mut self, id: ConnId) -> bool {
+        let answers = |client: &mut Client| client.phase == Phase::Answering;
+        let is_cut = self.client(id).is_some_and(answers);
+        if is_cut {
+            self.abort(id);
+        }
+        is_cut
+    }
+
     /// Gives the connection away: the reactor forgets it, and no answer is written.
     pub fn detach(&mut self, id: ConnId) -> Option<Detached> {
         self.send_waiting(id);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{self, Tick};
-use crate::event::Request;
+use crate::event::{ConnId, Request};
 use crate::peer::Peer;
 
 /// Octets of a method and of a target that a record keeps: enough to recognise them by.
@@ -40,10 +40,23 @@ impl<const N: usize> fmt::Display for Excerpt<N> {
 /// One request in flight.
 #[derive(Clone)]
 pub struct Record {
+    id: ConnId,
     started: Tick,
     peer: Peer,
     method: Excerpt<METHOD>,
     target: Excerpt<TARGET>,
+}
+
+impl Record {
+    /// Its connection.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// When the application got it, in milliseconds of [`uptime`](crate::uptime).
+    pub fn started(&self) -> u64 {
+        self.started
+    }
 }
 
 impl fmt::Display for Record {
@@ -76,6 +89,7 @@ impl InFlight {
         let empty = || Slot {
             taken: AtomicBool::new(false),
             record: Mutex::new(Record {
+                id: ConnId::NOBODY,
                 started: 0,
                 peer: Peer::Unix(Box::default()),
                 method: Excerpt::EMPTY,
@@ -91,6 +105,7 @@ impl InFlight {
     pub fn enter(&self, slot: usize, request: &Request) {
         if let Some(place) = self.slots.get(slot) {
             let mut record = lock(&place.record);
+            record.id = request.id;
             record.started = clock::uptime();
             record.peer = request.who();
             record.method.set(request.head.method());
@@ -104,6 +119,16 @@ impl InFlight {
         if let Some(place) = self.slots.get(slot) {
             place.taken.store(false, Relaxed);
         }
+    }
+
+    /// Whether this request is still in flight. A later one of the same connection began later,
+    /// unless this one took no time.
+    pub fn holds(&self, request: &Record) -> bool {
+        self.slots.iter().any(|slot| {
+            let record = lock(&slot.record);
+            let is_same = record.id == request.id && record.started == request.started;
+            is_same && slot.taken.load(Relaxed)
+        })
     }
 
     /// The requests in flight now, oldest first.

@@ -54,6 +54,7 @@ mod client;
 
 pub use accept::Listener;
 pub use answer::Progress;
+pub use clock::uptime;
 pub use drain::Lifecycle;
 pub use ending::Detached;
 pub use event::{ConnId, Event, ForeignId, Rejection, Request, TimerId};
@@ -65,6 +66,6 @@ pub use scoreboard::{Scoreboard, Seat, Standing};
 pub use selector::{Readiness, Wait};
 pub use spool::Body;
 pub use succession::Verdict;
-pub use sys::{block_signals, forked_child, watch_forks};
+pub use sys::{HandledSignal, block_signals, forked_child, local_time, watch_forks};
 pub use waker::Waker;
 pub use window::{BodyFault, BodyPart};

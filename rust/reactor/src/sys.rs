@@ -1,6 +1,6 @@
 //! All the `unsafe` of this floor: registering descriptors with the
-//! poller, receiving into spare memory, asking for what is unsent and for the time, blocking signals,
-//! watching forks, and sharing memory with them.
+//! poller, receiving into spare memory, asking for what is unsent and for the time, blocking and
+//! raising signals, watching forks, and sharing memory with them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -81,6 +81,61 @@ pub fn block_signals() {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut());
     }
+}
+
+/// A signal that this process handles.
+#[derive(Clone, Copy)]
+pub struct HandledSignal {
+    number: libc::c_int,
+    handler: libc::sighandler_t,
+}
+
+impl HandledSignal {
+    /// The signal of this number; `None` where nobody handles it.
+    pub fn find(number: i32) -> Option<Self> {
+        let handler = handler_of(number)?;
+        Some(Self { number, handler })
+    }
+
+    /// Sends it to this process, which its main thread handles unless that blocks it. Nothing is
+    /// sent where the handler is another by now: without any, the signal would end the process.
+    pub fn raise(self) {
+        if handler_of(self.number) == Some(self.handler) {
+            // SAFETY: neither call touches any memory of ours.
+            unsafe { libc::kill(libc::getpid(), self.number) };
+        }
+    }
+}
+
+fn handler_of(signal: libc::c_int) -> Option<libc::sighandler_t> {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the call reads nothing and writes one sigaction, of which all zeros is one too.
+    let handler = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init().sa_sigaction
+    };
+    let is_handler = handler != libc::SIG_DFL && handler != libc::SIG_IGN;
+    is_handler.then_some(handler)
+}
+
+/// The local time as gunicorn's error log shows it: `2026-01-31 23:59:59 +0000`.
+pub fn local_time() -> String {
+    let mut fields = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    let mut text = [0_u8; 32];
+    // SAFETY: localtime_r(3) writes one tm, of which all zeros is one too; strftime(3) reads that
+    // and a format that ends with a NUL, and writes no more than the octets it is told.
+    let length = unsafe {
+        let now = libc::time(std::ptr::null_mut());
+        libc::localtime_r(&raw const now, fields.as_mut_ptr());
+        let format = c"%Y-%m-%d %H:%M:%S %z";
+        libc::strftime(
+            text.as_mut_ptr().cast(),
+            text.len(),
+            format.as_ptr(),
+            fields.as_ptr(),
+        )
+    };
+    String::from_utf8_lossy(&text[..length.min(text.len())]).into_owned()
 }
 
 static WATCHED: Once = Once::new();

@@ -1,12 +1,13 @@
 //! What all objects of one worker share: the reactor, the face, and how octets get out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meinheld_protocol::Head;
 use meinheld_reactor::{
-    ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, Seat, Standing, forked_child,
+    ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, Record, Seat, Standing,
+    forked_child,
 };
 use pyo3::prelude::*;
 
@@ -14,11 +15,12 @@ use crate::face::Face;
 use crate::failure::Failure;
 use crate::flusher::Flusher;
 use crate::options::Options;
+use crate::watchdog::Watchdog;
 use crate::way::Way;
 
 /// Milliseconds from beat to beat of the heart while the loop turns: gunicorn's contract asks for one
 /// a second.
-const BEAT: u64 = 750;
+pub(crate) const BEAT: u64 = 750;
 /// As much while it stays only until its successors are ready.
 const STAYING_BEAT: u64 = 50;
 /// What of `graceful_timeout` is left to a worker for leaving when its drain has taken too long: the
@@ -54,6 +56,8 @@ pub(crate) struct Gateway {
     pub(crate) flusher: Flusher,
     pub(crate) in_flight: InFlight,
     seat: Seat,
+    /// None where nothing is to be watched for.
+    pub(crate) watchdog: OnceLock<Arc<Watchdog>>,
     pub(crate) sendfile: bool,
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
     pub(crate) keep_alive: bool,
@@ -85,6 +89,7 @@ impl Gateway {
             face,
             in_flight: InFlight::new(options.threads),
             seat,
+            watchdog: OnceLock::new(),
             sendfile: options.sendfile,
             keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
             signals,
@@ -238,10 +243,28 @@ impl Gateway {
         };
         self.beat_due.store(now + pace, Ordering::Relaxed);
         self.beats.fetch_add(1, Ordering::Relaxed);
+        if let Some(watchdog) = self.watchdog.get() {
+            watchdog.beaten(py);
+        }
         if !goes_on {
             self.leave();
         }
         Ok(())
+    }
+
+    /// Aborts the connection of a request, unless that has been answered by now or taken over; says
+    /// whether it did.
+    pub(crate) fn cut_off(&self, request: &Record) -> bool {
+        let mut reactor = self.reactor();
+        // A request leaves its slot before it is finished, for which the reactor is needed: so the
+        // connection cannot be with another one.
+        let done = self.in_flight.holds(request) && reactor.cut_off(request.id());
+        if done {
+            reactor.waker().wake();
+            drop(reactor);
+            self.way.over(request.id());
+        }
+        done
     }
 
     /// How often the heart has beaten.

@@ -27,9 +27,11 @@ mod options;
 mod outgoing;
 mod pool;
 mod recent;
+mod report;
 mod seat;
 mod serve;
 mod socket;
+mod watchdog;
 mod way;
 mod worker;
 

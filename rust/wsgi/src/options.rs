@@ -30,7 +30,7 @@ pub struct Options {
     pub(crate) script_name: String,
 }
 
-fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| PyValueError::new_err(format!("{name}: {value} is not a time in seconds")))
 }

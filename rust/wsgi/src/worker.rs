@@ -14,10 +14,11 @@ use crate::environ::{Builder, Template};
 use crate::face::Face;
 use crate::ffi::descriptor;
 use crate::gateway::{Gateway, Share};
-use crate::options::Options;
+use crate::options::{Options, seconds};
 use crate::pool::{Overflow, Pool};
 use crate::seat::Seat;
 use crate::serve::{Service, Slot};
+use crate::watchdog::{Bounds, Watchdog};
 use crate::way::Way;
 
 /// The event loop of one worker process.
@@ -144,6 +145,41 @@ impl Loop {
     #[getter]
     fn late_arrivals(&self) -> u64 {
         self.service.gateway.reactor().late_arrivals()
+    }
+
+    /// Has the loop and the application watched from now on.
+    ///
+    /// `timeout` is gunicorn's and `request_timeout` a request's, in seconds. `log` is a descriptor
+    /// for what is reported; `stacks` is the reading end of a pipe that does not block, and the
+    /// signal whose handler writes stacks into it. All are duplicated.
+    #[pyo3(signature = (*, timeout, request_timeout, log, stacks))]
+    fn watch(
+        &self,
+        timeout: Option<f64>,
+        request_timeout: Option<f64>,
+        log: i32,
+        stacks: Option<(i32, i32)>,
+    ) -> PyResult<()> {
+        let time = |name, value: Option<f64>| value.map(|value| seconds(name, value)).transpose();
+        let bounds = Bounds {
+            timeout: time("timeout", timeout)?,
+            request: time("MEINHELD_REQUEST_TIMEOUT", request_timeout)?,
+        };
+        let log = descriptor::own(log)?;
+        let stacks = match stacks {
+            Some((pipe, signal)) => Some((descriptor::own(pipe)?, signal)),
+            None => None,
+        };
+        let watchdog = Watchdog::new(&bounds, log, stacks);
+        Ok(watchdog.start(&self.service.gateway)?)
+    }
+
+    /// Has what is reported written to the descriptor `log`, which is duplicated.
+    fn report_to(&self, log: i32) -> PyResult<()> {
+        if let Some(watchdog) = self.service.gateway.watchdog.get() {
+            watchdog.report_to(descriptor::own(log)?);
+        }
+        Ok(())
     }
 
     /// A line for each request that is with the application now.
