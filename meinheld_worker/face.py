@@ -59,6 +59,15 @@ class Face:
         self._worker.alive = False
         return self._worker.leaves()
 
+    def replace_thread(self) -> None:
+        """Have another thread take the place of one that is stuck."""
+        threads = self._worker.threads
+        try:
+            if threads:
+                threads.add()
+        except RuntimeError as error:
+            self._log.warning("One thread is stuck, and none can take its place: %s", error)
+
     def draining(self) -> None:
         """Let go of the listeners: once the arbiter has too, new clients are refused at once."""
         self._worker.seat.leaving()

@@ -26,12 +26,9 @@ class Threads:
     def __init__(self, loop: _core.Loop, count: int) -> None:
         self.exit_code = 0
         self._loop = loop
-        self._threads = [
-            threading.Thread(
-                target=loop.work, args=(slot,), name=f"meinheld-{slot + 1}", daemon=True
-            )
-            for slot in range(count if count > 1 else 0)
-        ]
+        self._count = count if count > 1 else 0
+        # By their slots.
+        self._threads: dict[int, threading.Thread] = {}
 
     def start(self) -> None:
         """Start them all.
@@ -39,15 +36,29 @@ class Threads:
         Raises:
             RuntimeError: the system has no more threads.
         """
-        for thread in self._threads:
-            thread.start()
+        for _ in range(self._count):
+            self.add()
+
+    def add(self) -> None:
+        """Start another one, in the first slot that no living thread has.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
+        slot = 0
+        while slot in self._threads and self._threads[slot].is_alive():
+            slot += 1
+        thread = threading.Thread(
+            target=self._loop.work, args=(slot,), name=f"meinheld-{slot + 1}", daemon=True
+        )
+        thread.start()
+        self._threads[slot] = thread
 
     def join(self) -> bool:
         """Wait for those that are idle; return whether all have ended."""
         deadline = time.monotonic() + (HURRY if self._loop.in_flight() else PATIENCE)
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in self._threads.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
         if not self.alive():
             return True
         global _stuck
@@ -56,7 +67,7 @@ class Threads:
 
     def alive(self) -> bool:
         """Whether any of them still runs."""
-        return any(thread.is_alive() for thread in self._threads)
+        return any(thread.is_alive() for thread in self._threads.values())
 
 
 class _Stuck:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from harness import OURS, Client, Server, Truncated, eventually, request
-from thread_pool import Gate
+from harness import OURS, THREADED, Client, Server, Truncated, eventually, request
+from thread_pool import TOGETHER_ROUTE, Gate, thread_names, together
 
 APP = """
-import ctypes, os, time
+import ctypes, os, threading, time
 from apps.hold import wait_for_file
 from apps.notes import note
 from apps.routes import Routes, text
@@ -28,8 +28,41 @@ def naps(environ, start_response):
 
 @app.route
 def is_held(environ, start_response):
+    note("held")
     wait_for_file("open-gate")
     return text(start_response, "let go")
+
+
+class Closing(list):
+    def close(self):
+        note(f"closed on {threading.current_thread().name}")
+
+
+@app.route
+def closes(environ, start_response):
+    note(f"called on {threading.current_thread().name}")
+    wait_for_file("open-gate")
+    start_response("200 OK", [])
+    return Closing([b"late"])
+
+
+@app.route
+def writes(environ, start_response):
+    wait_for_file("open-gate")
+    try:
+        start_response("200 OK", [])(b"late")
+    except OSError as error:
+        note(type(error).__name__)
+        raise
+
+
+@app.route
+def reads(environ, start_response):
+    try:
+        environ["wsgi.input"].read()
+    except OSError as error:
+        note(f"read failed: {type(error).__name__}")
+        raise
 
 
 @app.route
@@ -62,23 +95,35 @@ def streams(environ, start_response):
     return Stream()
 """
 CUT_OFF = (
-    r"^\[[-0-9: +]+\] \[%s\] \[WATCHDOG\] Connection aborted: GET /%s from 127\.0\.0\.1 "
+    r"^\[[-0-9: +]+\] \[%s\] \[WATCHDOG\] %s: [A-Z]+ /%s from 127\.0\.0\.1 "
     r"for \d+\.\d s; MEINHELD_REQUEST_TIMEOUT is 1\.0 s$"
 )
+THREADS = 2
 
 pytestmark = pytest.mark.skipif(not OURS, reason="a setting of ours")
 
 
 def start(*args: str, timeout: int = 60) -> Server:
     env = {"MEINHELD_REQUEST_TIMEOUT": "1"}
-    return Server.start(APP, "--timeout", str(timeout), *args, env=env)
+    return Server.start(APP + TOGETHER_ROUTE, "--timeout", str(timeout), *args, env=env)
 
 
-def is_cut_off(server: Server, client: Client, pid: int, target: str) -> None:
+def is_aborted(server: Server, client: Client, pid: int, target: str) -> None:
     """The client sees that its answer is broken, and the log says why."""
     with pytest.raises((ConnectionResetError, Truncated)):
         client.response()
-    server.wait_for_log(CUT_OFF % (pid, target))
+    server.wait_for_log(CUT_OFF % (pid, "Connection aborted", target))
+
+
+def is_denied(server: Server, client: Client, pid: int, target: str, method: str = "GET") -> None:
+    """The client is answered, and the log says why."""
+    response = client.response(method)
+    assert (response.status, response.header("Connection")) == (503, "close")
+    assert client.is_closed_by_peer()
+    server.wait_for_log(CUT_OFF % (pid, "Answered with 503", target))
+
+
+is_cut_off = is_denied if THREADED else is_aborted
 
 
 def test_a_request_that_takes_too_long_loses_its_client_and_the_worker_serves_on() -> None:
@@ -97,7 +142,7 @@ def test_so_does_one_that_has_begun_to_answer() -> None:
     with start() as server, server.client() as client:
         pid = server.worker_pid()
         client.send(request("GET", "/streams"))
-        is_cut_off(server, client, pid, "streams")
+        is_aborted(server, client, pid, "streams")
         Gate(server).open()
         server.wait_for_note("closed")
         assert server.notes() == ["asked for first", "asked for second", "closed"]
@@ -129,3 +174,76 @@ def test_it_needs_no_timeout_of_gunicorns() -> None:
         is_cut_off(server, client, pid, "is_held")
         Gate(server).open()
         assert server.get("/pid").text == str(pid)
+
+
+@pytest.mark.own_threads
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_with_threads_what_comes_too_late_is_dropped_and_closed_where_it_was_called(
+    method: str,
+) -> None:
+    with (
+        start("--threads", str(THREADS), "--access-logfile", "-") as server,
+        server.client() as client,
+    ):
+        client.send(request(method, "/closes"))
+        is_denied(server, client, server.worker_pid(), "closes", method)
+        Gate(server).open()
+        eventually(lambda: len(server.notes()) == 2, "it is closed")
+        called, closed = server.notes()
+        assert called.removeprefix("called") == closed.removeprefix("closed")
+        # The one record says what the client got.
+        assert server.get("/pid").status == 200
+        eventually(lambda: "GET /pid" in server.stdout_text(), "its record")
+        (line,) = [line for line in server.stdout_text().splitlines() if "/closes" in line]
+        assert f'"{method} /closes HTTP/1.1" 503 ' in line
+
+
+@pytest.mark.own_threads
+def test_with_threads_a_late_write_raises_and_so_does_a_read_that_waits() -> None:
+    with (
+        start("--threads", str(THREADS)) as server,
+        server.client() as writer,
+        server.client() as reader,
+    ):
+        pid = server.worker_pid()
+        writer.send(request("GET", "/writes"))
+        reader.send(b"POST /reads HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        is_denied(server, writer, pid, "writes")
+        is_denied(server, reader, pid, "reads")
+        server.wait_for_note("read failed: ConnectionResetError")
+        Gate(server).open()
+        server.wait_for_note("ConnectionResetError")
+        assert server.get("/pid").text == str(pid)
+
+
+@pytest.mark.own_threads
+def test_as_many_stuck_threads_as_there_are_have_others_take_their_place() -> None:
+    with start("--threads", str(THREADS)) as server:
+        pid = server.worker_pid()
+        for number in range(THREADS):
+            with server.client() as client:
+                client.send(request("GET", "/is_held"))
+                is_denied(server, client, pid, "is_held")
+            assert server.notes() == ["held"] * (number + 1)
+            assert len(together(server, THREADS)) == THREADS
+        assert len(thread_names(pid)) == 2 * THREADS
+        # Those that come back are not needed any more.
+        Gate(server).open()
+        eventually(lambda: len(thread_names(pid)) == THREADS, "they end")
+        assert len(together(server, THREADS)) == THREADS
+        assert server.worker_pid() == pid
+
+
+@pytest.mark.own_threads
+def test_when_one_more_is_stuck_the_worker_is_replaced() -> None:
+    with start("--threads", str(THREADS)) as server:
+        pid = server.worker_pid()
+        for _ in range(THREADS + 1):
+            with server.client() as client:
+                client.send(request("GET", "/is_held"))
+                is_denied(server, client, pid, "is_held")
+        server.wait_for_log(r"\[WATCHDOG\] More threads are stuck than there were at first")
+        # With what it left behind it does not wait for graceful_timeout.
+        server.wait_for_log("Left behind, still with the application: GET /is_held", THREADS + 1)
+        eventually(lambda: pid not in server.worker_pids(), "it has left")
+        assert server.get("/pid").text != str(pid)

@@ -56,6 +56,13 @@ def is_held(environ, start_response):
 
 
 @app.route
+def streams(environ, start_response):
+    start_response("200 OK", [])
+    yield b"begun"
+    wait_for_file("open-stream")
+
+
+@app.route
 def naps(environ, start_response):
     time.sleep(0.2)
     return text(start_response, "rested")
@@ -173,12 +180,16 @@ def test_a_worker_that_is_idle_or_in_short_requests_is_not_reported() -> None:
 @pytest.mark.own_threads
 def test_with_threads_each_request_that_has_not_come_back_is_reported_once() -> None:
     with (
-        start("--threads", "3", timeout=2) as server,
+        start("--threads", "4", timeout=2) as server,
+        server.client() as stream,
         server.client() as first,
         server.client() as second,
     ):
         pid = server.worker_pid()
         slow = WATCHED % pid + "A thread has not come back: "
+        # What has begun to be answered may last.
+        stream.send(request("GET", "/streams"))
+        stream.read_until(b"begun\r\n")
         for count, (client, name) in enumerate([(first, "first"), (second, "second")], 1):
             client.send(request("GET", f"/is_held/{name}"))
             with server.client() as other:
@@ -192,6 +203,7 @@ def test_with_threads_each_request_that_has_not_come_back_is_reported_once() -> 
         for client, name in [(first, "first"), (second, "second")]:
             Gate(server, name).open()
             assert client.response().text == f"let go {name}"
+        Gate(server, "stream").open()
         assert server.get("/pid").text == str(pid)
         assert reports(server, "The worker hangs") == 0
 

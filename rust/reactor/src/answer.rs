@@ -26,6 +26,15 @@ pub enum Progress {
     Gone,
 }
 
+/// Whether the head of an answer that is not finished has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadSent {
+    /// Another answer can still take its place.
+    No,
+    /// It has, or waits to.
+    Yes,
+}
+
 /// Pieces that are offered to the kernel at once, at most.
 const PARTS: usize = 4;
 
@@ -174,6 +183,17 @@ impl Reactor {
     /// Whether the client is still there.
     pub fn is_connected(&mut self, id: ConnId) -> bool {
         self.client(id).is_some()
+    }
+
+    /// Whether the request on `id` still waits for the end of its answer; if so, whether the head of
+    /// that has left.
+    pub fn unfinished(&mut self, id: ConnId) -> Option<HeadSent> {
+        let answering = |client: &&mut Client| client.phase == Phase::Answering;
+        let client = self.client(id).filter(answering)?;
+        Some(match client.head_left {
+            true => HeadSent::Yes,
+            false => HeadSent::No,
+        })
     }
 
     /// The head of the answer on `id` leaves now. Says whether it may promise that another request

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use meinheld_protocol::Buffer;
 
-use crate::client::{Client, Interest, Phase};
+use crate::client::{Client, Interest, NEVER, Phase};
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event};
 use crate::peer::Peer;
@@ -33,15 +33,26 @@ impl Reactor {
         }
     }
 
-    /// Aborts a connection whose request takes too long, whoever answers it: to them the client has
-    /// gone. `false` where nobody does any more, or the connection was given away.
-    pub fn cut_off(&mut self, id: ConnId) -> bool {
-        let answers = |client: &mut Client| client.phase == Phase::Answering;
-        let is_cut = self.client(id).is_some_and(answers);
-        if is_cut {
-            self.abort(id);
+    /// Answers a request with `answer` in the place of whoever has it, to whom its client has gone:
+    /// the connection goes on under another name until it is closed. Only before a head has left.
+    pub fn deny(&mut self, id: ConnId, answer: &[u8]) {
+        let generation = self.next_generation();
+        let Some(client) = self.client(id) else {
+            return;
+        };
+        client.generation = generation;
+        // Timers know it by its old name, and so does the selector.
+        client.scheduled = NEVER;
+        client.deadline = NEVER;
+        let known = std::mem::replace(&mut client.interest, Interest::Unregistered);
+        if known != Interest::Unregistered {
+            let client = &self.clients[id.index as usize];
+            let _ = self.selector.remove(&client.transport);
         }
-        is_cut
+        let id = ConnId { generation, ..id };
+        self.begin_answer(id);
+        self.write(id, &[answer]);
+        self.finish(id, false);
     }
 
     /// Gives the connection away: the reactor forgets it, and no answer is written.

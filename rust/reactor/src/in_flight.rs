@@ -1,7 +1,7 @@
 //! The requests that are with the application, for whoever has to name them when it hangs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{self, Tick};
@@ -53,6 +53,11 @@ impl Record {
         self.id
     }
 
+    /// Whether its answer has no body (RFC 9110 9.3.2).
+    pub fn is_head(&self) -> bool {
+        self.method.octets[..self.method.length] == *b"HEAD"
+    }
+
     /// When the application got it, in milliseconds of [`uptime`](crate::uptime).
     pub fn started(&self) -> u64 {
         self.started
@@ -70,10 +75,46 @@ impl fmt::Display for Record {
     }
 }
 
+/// Whose request is in a slot, and whether its client still waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fate {
+    /// Nobody's.
+    Over = 0,
+    /// The application has it.
+    Open = 1,
+    /// The application has it still, but an answer of ours has left.
+    Denied = 2,
+    /// The application has it still, but its connection was aborted.
+    Aborted = 3,
+}
+
+impl Fate {
+    fn of(value: u8) -> Self {
+        match value {
+            1 => Self::Open,
+            2 => Self::Denied,
+            3 => Self::Aborted,
+            _ => Self::Over,
+        }
+    }
+
+    /// Whether the request was taken from the application, which may never come back.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::Denied | Self::Aborted)
+    }
+}
+
 /// A place for one request: its record is written over by the next.
 struct Slot {
-    taken: AtomicBool,
+    fate: AtomicU8,
     record: Mutex<Record>,
+}
+
+impl Slot {
+    fn fate(&self) -> Fate {
+        Fate::of(self.fate.load(SeqCst))
+    }
 }
 
 /// One slot for each request that can be with the application at once. Any thread may read it,
@@ -87,7 +128,7 @@ impl InFlight {
     /// `slots`: how many requests can be with the application at once.
     pub fn new(slots: usize) -> Self {
         let empty = || Slot {
-            taken: AtomicBool::new(false),
+            fate: AtomicU8::new(Fate::Over as u8),
             record: Mutex::new(Record {
                 id: ConnId::NOBODY,
                 started: 0,
@@ -110,24 +151,30 @@ impl InFlight {
             record.peer = request.who();
             record.method.set(request.head.method());
             record.target.set(request.head.target());
-            place.taken.store(true, Relaxed);
+            place.fate.store(Fate::Open as u8, SeqCst);
         }
     }
 
-    /// Notes that the request in `slot` is over.
-    pub fn leave(&self, slot: usize) {
-        if let Some(place) = self.slots.get(slot) {
-            place.taken.store(false, Relaxed);
-        }
+    /// Notes that the request in `slot` is over; says what had become of it until then.
+    pub fn leave(&self, slot: usize) -> Fate {
+        let leave = |place: &Slot| Fate::of(place.fate.swap(Fate::Over as u8, SeqCst));
+        self.slots.get(slot).map_or(Fate::Over, leave)
     }
 
-    /// Whether this request is still in flight. A later one of the same connection began later,
-    /// unless this one took no time.
-    pub fn holds(&self, request: &Record) -> bool {
+    /// What has become of the request in `slot`.
+    pub fn fate(&self, slot: usize) -> Fate {
+        self.slots.get(slot).map_or(Fate::Over, Slot::fate)
+    }
+
+    /// Notes that `request` was taken from the application, unless it is over or was taken before;
+    /// says whether this did. A later one of the same connection began later, unless this one took
+    /// no time.
+    pub fn cut(&self, request: &Record, fate: Fate) -> bool {
         self.slots.iter().any(|slot| {
             let record = lock(&slot.record);
             let is_same = record.id == request.id && record.started == request.started;
-            is_same && slot.taken.load(Relaxed)
+            let cut = |was| Fate::of(was).eq(&Fate::Open).then_some(fate as u8);
+            is_same && slot.fate.fetch_update(SeqCst, SeqCst, cut).is_ok()
         })
     }
 
@@ -135,7 +182,7 @@ impl InFlight {
     pub fn snapshot(&self) -> Vec<Record> {
         let taken = |slot: &Slot| {
             let record = lock(&slot.record);
-            slot.taken.load(Relaxed).then(|| record.clone())
+            (slot.fate() != Fate::Over).then(|| record.clone())
         };
         let mut records: Vec<_> = self.slots.iter().filter_map(taken).collect();
         records.sort_by_key(|record| record.started);

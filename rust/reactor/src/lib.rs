@@ -53,12 +53,12 @@ mod window;
 mod client;
 
 pub use accept::Listener;
-pub use answer::Progress;
+pub use answer::{HeadSent, Progress};
 pub use clock::uptime;
 pub use drain::Lifecycle;
 pub use ending::Detached;
 pub use event::{ConnId, Event, ForeignId, Rejection, Request, TimerId};
-pub use in_flight::{InFlight, Record};
+pub use in_flight::{Fate, InFlight, Record};
 pub use outbox::{Payload, Segment};
 pub use peer::{Peer, Trust};
 pub use reactor::{BodyPolicy, Options, Reactor, Timeouts};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Server, answer, echo, exchange, read_all, read_body, respond};
 use meinheld_reactor::{
-    BodyPart, BodyPolicy, Event, Options, Progress, Request, Segment, Timeouts,
+    BodyPart, BodyPolicy, Event, HeadSent, Options, Progress, Request, Segment, Timeouts,
 };
 
 fn impatient() -> Options {
@@ -246,6 +246,57 @@ fn a_detached_connection_yields_what_was_read_ahead() {
     socket.write_all(b"raw answer").unwrap();
     drop(socket);
     assert_eq!(read_all(&mut client), "raw answer");
+}
+
+/// A server whose requests are given to the test.
+fn handing_over() -> (Server, std::sync::mpsc::Receiver<meinheld_reactor::ConnId>) {
+    let (ids, given) = std::sync::mpsc::channel();
+    let hand_over = Box::new(move |_: &mut _, event| {
+        if let Event::Request(Request { id, .. }) = event {
+            ids.send(id).unwrap();
+        }
+    });
+    (Server::start(Options::default(), hand_over), given)
+}
+
+#[test]
+fn to_whoever_has_a_request_that_was_denied_its_client_has_gone() {
+    let (server, given) = handing_over();
+    let mut client = server.connect();
+    client
+        .write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let id = given.recv().unwrap();
+    let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nlate";
+    {
+        let mut reactor = server.reactor.lock().unwrap();
+        assert_eq!(reactor.unfinished(id), Some(HeadSent::No));
+        reactor.deny(id, answer.as_bytes());
+        assert_eq!(reactor.unfinished(id), None);
+        assert_eq!(reactor.write(id, &[b"too late"]), Progress::Gone);
+        reactor.finish(id, true);
+    }
+    assert_eq!(read_all(&mut client), answer);
+    // What it had sent behind is not served.
+    assert!(given.try_recv().is_err());
+}
+
+#[test]
+fn what_is_denied_beside_a_body_that_still_comes_reaches_its_client() {
+    let (server, given) = handing_over();
+    let mut client = server.connect();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n";
+    client.write_all(head).unwrap();
+    client.write_all(b"ab").unwrap();
+    let id = given.recv().unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    server
+        .reactor
+        .lock()
+        .unwrap()
+        .deny(id, b"HTTP/1.1 503 \r\n\r\n");
+    // A reset would destroy it.
+    assert_eq!(read_all(&mut client), "HTTP/1.1 503 \r\n\r\n");
 }
 
 #[test]

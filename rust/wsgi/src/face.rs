@@ -165,6 +165,11 @@ impl Face {
         }
     }
 
+    /// A thread is stuck in the application: another one is to take its place.
+    pub(crate) fn replace_thread(&self, py: Python<'_>) -> PyResult<()> {
+        self.survive(py, self.object.call_method0(py, "replace_thread"))
+    }
+
     /// The worker accepts no more connections.
     pub(crate) fn draining(&self, py: Python<'_>) -> PyResult<()> {
         self.survive(py, self.object.call_method0(py, "draining"))

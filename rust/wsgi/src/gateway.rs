@@ -4,17 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use meinheld_protocol::Head;
+use meinheld_protocol::encode;
+use meinheld_protocol::{Head, Status};
 use meinheld_reactor::{
-    ConnId, Event, ForeignId, InFlight, Lifecycle, Progress, Reactor, Record, Seat, Standing,
-    forked_child,
+    ConnId, Event, Fate, ForeignId, HeadSent, InFlight, Lifecycle, Progress, Reactor, Record, Seat,
+    Standing, forked_child,
 };
 use pyo3::prelude::*;
 
 use crate::face::Face;
 use crate::failure::Failure;
 use crate::flusher::Flusher;
-use crate::options::Options;
+use crate::options::{Options, SERVER};
 use crate::watchdog::Watchdog;
 use crate::way::Way;
 
@@ -26,6 +27,10 @@ const STAYING_BEAT: u64 = 50;
 /// What of `graceful_timeout` is left to a worker for leaving when its drain has taken too long: the
 /// arbiter kills it at the end. A short one keeps three quarters for the drain.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Requests that are with the application at once, at most, for each thread: one that it serves, one
+/// that it is stuck in and was cut off, and one that has just come back from that.
+const PLACES: usize = 3;
 
 /// Events that are handled before the sockets are looked at again, if that takes no time.
 const AT_ONCE: usize = 64;
@@ -87,7 +92,7 @@ impl Gateway {
             way: Way::new(options.threads, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,
-            in_flight: InFlight::new(options.threads),
+            in_flight: InFlight::new(options.threads * PLACES),
             seat,
             watchdog: OnceLock::new(),
             sendfile: options.sendfile,
@@ -252,19 +257,40 @@ impl Gateway {
         Ok(())
     }
 
-    /// Aborts the connection of a request, unless that has been answered by now or taken over; says
-    /// whether it did.
-    pub(crate) fn cut_off(&self, request: &Record) -> bool {
+    /// Takes a request from the application, unless that has answered it by now, or taken its
+    /// socket over; says what became of it. With threads its client is told, where no head has left;
+    /// else, and inline, where the answer may be half made, its connection is aborted.
+    pub(crate) fn cut_off(&self, request: &Record) -> Option<Fate> {
+        let id = request.id();
         let mut reactor = self.reactor();
+        let fate = match reactor.unfinished(id)? {
+            HeadSent::No if self.way.is_threaded() => Fate::Denied,
+            HeadSent::No | HeadSent::Yes => Fate::Aborted,
+        };
         // A request leaves its slot before it is finished, for which the reactor is needed: so the
         // connection cannot be with another one.
-        let done = self.in_flight.holds(request) && reactor.cut_off(request.id());
-        if done {
-            reactor.waker().wake();
-            drop(reactor);
-            self.way.over(request.id());
+        if !self.in_flight.cut(request, fate) {
+            return None;
         }
-        done
+        match fate {
+            Fate::Denied => {
+                let date = reactor.date();
+                let status = Status::SERVICE_UNAVAILABLE;
+                let answer = encode::error_answer(
+                    status,
+                    "the application took too long",
+                    SERVER,
+                    &date,
+                    request.is_head(),
+                );
+                reactor.deny(id, &answer);
+            }
+            _ => reactor.abort(id),
+        }
+        reactor.waker().wake();
+        drop(reactor);
+        self.way.over(id);
+        Some(fate)
     }
 
     /// How often the heart has beaten.

@@ -46,6 +46,11 @@ pub(crate) struct Pool {
     full: AtomicBool,
     /// Requests handed over that are not over yet.
     unfinished: AtomicUsize,
+    /// Threads that are stuck in a request that was cut off, and how many may be.
+    stuck: AtomicUsize,
+    bearable: usize,
+    /// Of these, how many nobody has taken the place of.
+    missing: AtomicUsize,
     /// No request will follow.
     closed: AtomicBool,
     /// Threads that wait for a client: more than one for a connection where the application reads
@@ -68,6 +73,9 @@ impl Pool {
             looks_soon: AtomicBool::new(false),
             full: AtomicBool::new(false),
             unfinished: AtomicUsize::new(0),
+            stuck: AtomicUsize::new(0),
+            bearable: threads,
+            missing: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             waiters: Mutex::default(),
             waker,
@@ -129,6 +137,33 @@ impl Pool {
         if self.unfinished.fetch_sub(1, SeqCst) == 1 && leaving() {
             self.waker.wake();
         }
+    }
+
+    /// A thread is stuck in a request that was cut off: the loop, which is woken, is to have
+    /// another one take its place. `false` where as many threads as there are are stuck already.
+    pub(crate) fn lose(&self) -> bool {
+        let bearable = self.stuck.fetch_add(1, SeqCst) < self.bearable;
+        if bearable {
+            self.missing.fetch_add(1, SeqCst);
+        }
+        // Nobody waits for it any more.
+        self.unfinished.fetch_sub(1, SeqCst);
+        self.waker.wake();
+        bearable
+    }
+
+    /// A thread that was stuck has come back, and ends.
+    pub(crate) fn found(&self) {
+        self.stuck.fetch_sub(1, SeqCst);
+    }
+
+    fn misses(&self) -> bool {
+        self.missing.load(SeqCst) > 0
+    }
+
+    /// How many threads are to be started in the places of those that are stuck.
+    pub(crate) fn take_missing(&self) -> usize {
+        self.missing.swap(0, SeqCst)
     }
 
     /// Whether no request is with a thread, or waits for one.
@@ -259,11 +294,12 @@ impl Overflow {
     }
 
     /// Turns the loop, without the interpreter, until that is needed: for events that are not
-    /// about requests on their way, which are returned, for a beat, or to leave.
+    /// about requests on their way, which are returned, for a beat, for threads, or to leave.
     pub(crate) fn turn(&mut self, gateway: &Gateway, pool: &Pool) -> std::io::Result<Vec<Event>> {
         let mut news = Vec::new();
         let mut events = Vec::new();
-        while news.is_empty() && !gateway.patience().is_zero() && !gateway.is_finished() {
+        let comes_back = || pool.misses() || gateway.patience().is_zero() || gateway.is_finished();
+        while news.is_empty() && !comes_back() {
             let patience = gateway.patience();
             let mut wait = gateway.reactor().prepare_wait(patience);
             wait.run()?;

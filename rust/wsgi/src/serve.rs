@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use meinheld_protocol::encode;
 use meinheld_protocol::{Head, Status};
-use meinheld_reactor::{Body, BodyFault, Progress, Request};
+use meinheld_reactor::{Body, BodyFault, Fate, Progress, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -51,6 +51,8 @@ struct Records<'py> {
     /// Not where there are no hooks, and a line is all that is logged.
     request: Option<Bound<'py, PyAny>>,
     started: Instant,
+    /// The place of the request.
+    slot: usize,
 }
 
 /// One of the places that requests are served in, one at a time.
@@ -60,6 +62,8 @@ pub(crate) struct Slot {
     objects: Option<Objects>,
     /// Its head, to be given back with what next needs the reactor.
     pub(crate) spent: Option<Box<Head>>,
+    /// The last request was cut off, and somebody else has the work of this thread by now.
+    pub(crate) lost: bool,
 }
 
 impl Slot {
@@ -68,6 +72,7 @@ impl Slot {
             number,
             objects: None,
             spent: None,
+            lost: false,
         }
     }
 }
@@ -99,9 +104,9 @@ impl Service {
             }
             None => self.answer(py, slot, &mut request),
         };
-        self.gateway.in_flight.leave(slot.number);
+        slot.lost = self.gateway.in_flight.leave(slot.number).is_cut();
         self.gateway.end_forked_child(py, outcome.as_ref().err())?;
-        if outcome.is_ok() {
+        if outcome.is_ok() && !slot.lost {
             self.gateway.way.looks_soon();
         }
         slot.spent = Some(request.head);
@@ -124,7 +129,7 @@ impl Service {
         };
         let body = std::mem::replace(&mut request.body, Body::Empty);
         objects.renew(request, body);
-        let (outcome, reported) = self.exchange(py, &objects, request)?;
+        let (outcome, reported) = self.exchange(py, slot.number, &objects, request)?;
         // Where close() or a hook forked: what follows is the parent's.
         self.gateway.end_forked_child(py, reported.as_ref().err())?;
         if !matches!(outcome, Ok(Outcome::Over)) && objects.exchange.end_for_good() {
@@ -147,11 +152,12 @@ impl Service {
     fn exchange(
         &self,
         py: Python<'_>,
+        slot: usize,
         objects: &Objects,
         request: &Request,
     ) -> PyResult<(PyResult<Outcome>, PyResult<()>)> {
         let exchange = &*objects.exchange;
-        let records = self.records(py, request, objects.input.bind(py))?;
+        let records = self.records(py, slot, request, objects.input.bind(py))?;
         let mut environ = None;
         let mut iterable = None;
         let record = records
@@ -346,9 +352,15 @@ impl Service {
         let face = &self.gateway.face;
         let exchange = &*objects.exchange;
         let summary = exchange.take_summary().filter(|_| exchange.head_has_left());
-        let (status, headers) = match summary {
-            Some(Summary { status, headers }) => (status.into_bound(py), headers.into_bound(py)),
-            None => (
+        let (status, headers) = match (summary, self.gateway.in_flight.fate(records.slot)) {
+            (_, Fate::Denied) => (
+                PyString::new(py, "503 Service Unavailable"),
+                PyList::empty(py),
+            ),
+            (Some(Summary { status, headers }), _) => {
+                (status.into_bound(py), headers.into_bound(py))
+            }
+            (None, _) => (
                 PyString::new(py, "500 Internal Server Error"),
                 PyList::empty(py),
             ),
@@ -413,6 +425,7 @@ impl Service {
     fn records<'py>(
         &self,
         py: Python<'py>,
+        slot: usize,
         request: &Request,
         input: &Bound<'py, Input>,
     ) -> PyResult<Option<Records<'py>>> {
@@ -427,6 +440,7 @@ impl Service {
         Ok(Some(Records {
             request,
             started: Instant::now(),
+            slot,
         }))
     }
 }

@@ -6,10 +6,10 @@
 //!
 //! - The heart has stopped: inline the application hangs; with threads something holds the GIL. The
 //!   arbiter is about to kill the worker.
-//! - With threads, a request has been with the application for as long as `timeout`. The worker lives
-//!   on.
-//! - A request has been with it for `MEINHELD_REQUEST_TIMEOUT`: its connection is aborted, and its
-//!   client waits no longer.
+//! - With threads, a request has been with the application for as long as `timeout`, and no answer
+//!   has begun. The worker lives on.
+//! - A request has been with it for `MEINHELD_REQUEST_TIMEOUT`: its client gets a 503, or its
+//!   connection is aborted, and a thread that may never come back is replaced.
 //!
 //! Stacks are written by a signal's handler into a pipe that does not block, and this thread, which
 //! nobody waits for, copies them to the log. Of a worker that hangs the signal is raised at once. Else
@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use meinheld_reactor::{HandledSignal, InFlight, Record, block_signals, uptime};
+use meinheld_reactor::{Fate, HandledSignal, HeadSent, InFlight, Record, block_signals, uptime};
 use pyo3::Python;
 
 use crate::gateway::{BEAT, Gateway};
@@ -221,8 +221,10 @@ impl Watch {
             // All are named with it. Should it beat again, these are next.
             return u64::MAX;
         }
-        let overdue = Overdue::find(&self.in_flight, timeout, self.reported_until, now);
+        let mut overdue = Overdue::find(&self.in_flight, timeout, self.reported_until, now);
         self.reported_until = overdue.until;
+        // A stream may last, and so may what is spoken on a socket that was taken over.
+        overdue.requests.retain(|request| self.has_no_head(request));
         let timeout = Seconds(timeout);
         let mut report = Report::default();
         for request in &overdue.requests {
@@ -237,21 +239,35 @@ impl Watch {
         overdue.next
     }
 
-    /// Aborts the connections of requests that have been with the application for `limit`; says when
-    /// to look again. What becomes of the application is not decided here.
+    fn has_no_head(&self, request: &Record) -> bool {
+        let gateway = self.gateway.upgrade();
+        gateway
+            .is_some_and(|gateway| gateway.reactor().unfinished(request.id()) == Some(HeadSent::No))
+    }
+
+    /// Takes requests from the application that it has had for `limit`; says when to look again.
     fn cut_off(&mut self, limit: u64, now: u64) -> u64 {
         let overdue = Overdue::find(&self.in_flight, limit, self.cut_until, now);
         self.cut_until = overdue.until;
         let limit = Seconds(limit);
         for request in &overdue.requests {
-            let gateway = self.gateway.upgrade();
-            if gateway.is_some_and(|gateway| gateway.cut_off(request)) {
-                let mut report = Report::default();
-                report.line(format_args!(
-                    "Connection aborted: {request}; MEINHELD_REQUEST_TIMEOUT is {limit}"
-                ));
-                self.watchdog.log.write(report.octets());
+            let Some(gateway) = self.gateway.upgrade() else {
+                continue;
+            };
+            let done = match gateway.cut_off(request) {
+                Some(Fate::Denied) => "Answered with 503",
+                Some(_) => "Connection aborted",
+                None => continue,
+            };
+            let mut report = Report::default();
+            report.line(format_args!(
+                "{done}: {request}; MEINHELD_REQUEST_TIMEOUT is {limit}"
+            ));
+            if !gateway.way.lose() {
+                report.line("More threads are stuck than there were at first: the worker leaves");
+                gateway.leave();
             }
+            self.watchdog.log.write(report.octets());
         }
         overdue.next
     }

@@ -128,6 +128,16 @@ impl Way {
         }
     }
 
+    /// The request of this thread's was cut off: the thread may never come back. `false` where the
+    /// worker cannot go on like that.
+    pub(crate) fn lose(&self) -> bool {
+        match self {
+            // The arbiter ends the worker.
+            Self::Inline => true,
+            Self::Threads(pool) => pool.lose(),
+        }
+    }
+
     /// The request on `id` is over: nothing of it is to wait any longer.
     pub(crate) fn over(&self, id: ConnId) {
         if let Self::Threads(pool) = self {

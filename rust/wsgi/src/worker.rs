@@ -98,7 +98,7 @@ impl Loop {
     }
 
     /// Serves requests on the calling thread, as number `slot` of `threads`, until the loop has
-    /// ended.
+    /// ended, or another thread has been started because this one was stuck.
     ///
     /// Raises `RuntimeError` where the application is called by the loop itself.
     fn work(&self, py: Python<'_>, slot: usize) -> PyResult<()> {
@@ -116,12 +116,20 @@ impl Loop {
             let mut next = pool.first();
             while let Some(request) = next {
                 let taken = self.take(py, &mut place, request);
-                pool.finished(|| gateway.is_draining());
+                if place.lost {
+                    pool.found();
+                } else {
+                    pool.finished(|| gateway.is_draining());
+                }
                 match taken {
                     Ok(()) => {}
                     Err(error) if gateway.face.ends_worker(py, &error) => return Ok(()),
                     // Thrown into this thread from another one.
                     Err(error) => error.write_unraisable(py, None),
+                }
+                if place.lost {
+                    // Another thread has its place.
+                    return Ok(());
                 }
                 next = pool.following(turn);
             }
@@ -206,6 +214,9 @@ impl Loop {
             let news = py.detach(|| overflow.turn(gateway, pool))?;
             for event in news {
                 self.handle(py, &mut Slot::new(0), event)?;
+            }
+            for _ in 0..pool.take_missing() {
+                gateway.face.replace_thread(py)?;
             }
             gateway.tend(py)?;
         }
