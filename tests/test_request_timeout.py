@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from harness import OURS, THREADED, Client, Server, Truncated, eventually, request
 from thread_pool import TOGETHER_ROUTE, Gate, thread_names, together
@@ -245,5 +247,26 @@ def test_when_one_more_is_stuck_the_worker_is_replaced() -> None:
         server.wait_for_log(r"\[WATCHDOG\] More threads are stuck than there were at first")
         # With what it left behind it does not wait for graceful_timeout.
         server.wait_for_log("Left behind, still with the application: GET /is_held", THREADS + 1)
+        eventually(lambda: pid not in server.worker_pids(), "it has left")
+        assert server.get("/pid").text != str(pid)
+
+
+@pytest.mark.own_threads
+def test_when_every_thread_is_stuck_those_that_wait_for_one_are_turned_away() -> None:
+    with start("--threads", str(THREADS)) as server:
+        pid = server.worker_pid()
+        for held in range(0, 2 * THREADS, THREADS):
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(server.client()) for _ in range(THREADS)]
+                for client in clients:
+                    client.send(request("GET", "/is_held"))
+                server.wait_for_note("held", held + THREADS)
+                waiting = stack.enter_context(server.client())
+                waiting.send(request("GET", "/pid"))
+                for client in clients:
+                    is_denied(server, client, pid, "is_held")
+                # The first time others have taken their place, the second time nobody has.
+                assert waiting.response().status == (503 if held else 200)
+        server.wait_for_log("Every thread is stuck: answered 1 with 503")
         eventually(lambda: pid not in server.worker_pids(), "it has left")
         assert server.get("/pid").text != str(pid)

@@ -129,9 +129,9 @@ impl Gateway {
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop
-    /// drains when it next looks.
-    pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
+    /// drains when it next looks. Says whether it was to leave already.
+    pub(crate) fn leave(&self) -> bool {
+        self.leaving.swap(true, Ordering::Relaxed)
     }
 
     /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
@@ -273,24 +273,23 @@ impl Gateway {
             return None;
         }
         match fate {
-            Fate::Denied => {
-                let date = reactor.date();
-                let status = Status::SERVICE_UNAVAILABLE;
-                let answer = encode::error_answer(
-                    status,
-                    "the application took too long",
-                    SERVER,
-                    &date,
-                    request.is_head(),
-                );
-                reactor.deny(id, &answer);
-            }
+            Fate::Denied => self.deny(&mut reactor, id, request.is_head()),
             _ => reactor.abort(id),
         }
         reactor.waker().wake();
         drop(reactor);
         self.way.over(id);
         Some(fate)
+    }
+
+    /// Answers a request in the place of the application, which takes too long.
+    pub(crate) fn deny(&self, reactor: &mut Reactor, id: ConnId, is_head: bool) {
+        let (status, line) = (
+            Status::SERVICE_UNAVAILABLE,
+            "the application takes too long",
+        );
+        let answer = encode::error_answer(status, line, SERVER, &reactor.date(), is_head);
+        reactor.deny(id, &answer);
     }
 
     /// How often the heart has beaten.

@@ -22,6 +22,17 @@ const QUEUED: usize = 32;
 /// middle of a request, which would wait for all others then.
 const TURN: Duration = Duration::from_millis(2);
 
+/// Threads that are stuck in requests which were cut off.
+#[derive(Default)]
+struct Losses {
+    /// Those whose place another thread has, or is about to have.
+    replaced: usize,
+    /// Of these, those whose place is still empty.
+    empty: usize,
+    /// Those whose place stays empty until they come back.
+    unreplaced: usize,
+}
+
 type Waiters = HashMap<ConnId, Vec<Thread>, foldhash::fast::RandomState>;
 
 /// The threads' side of a worker.
@@ -46,11 +57,8 @@ pub(crate) struct Pool {
     full: AtomicBool,
     /// Requests handed over that are not over yet.
     unfinished: AtomicUsize,
-    /// Threads that are stuck in a request that was cut off, and how many may be.
-    stuck: AtomicUsize,
-    bearable: usize,
-    /// Of these, how many nobody has taken the place of.
-    missing: AtomicUsize,
+    threads: usize,
+    losses: Mutex<Losses>,
     /// No request will follow.
     closed: AtomicBool,
     /// Threads that wait for a client: more than one for a connection where the application reads
@@ -73,9 +81,8 @@ impl Pool {
             looks_soon: AtomicBool::new(false),
             full: AtomicBool::new(false),
             unfinished: AtomicUsize::new(0),
-            stuck: AtomicUsize::new(0),
-            bearable: threads,
-            missing: AtomicUsize::new(0),
+            threads,
+            losses: Mutex::default(),
             closed: AtomicBool::new(false),
             waiters: Mutex::default(),
             waker,
@@ -140,30 +147,54 @@ impl Pool {
     }
 
     /// A thread is stuck in a request that was cut off: the loop, which is woken, is to have
-    /// another one take its place. `false` where as many threads as there are are stuck already.
+    /// another one take its place. `false` where as many were replaced already as there are.
     pub(crate) fn lose(&self) -> bool {
-        let bearable = self.stuck.fetch_add(1, SeqCst) < self.bearable;
-        if bearable {
-            self.missing.fetch_add(1, SeqCst);
-        }
+        let bearable = {
+            let mut losses = self.losses();
+            let bearable = losses.replaced < self.threads;
+            if bearable {
+                losses.replaced += 1;
+                losses.empty += 1;
+            } else {
+                losses.unreplaced += 1;
+            }
+            bearable
+        };
         // Nobody waits for it any more.
         self.unfinished.fetch_sub(1, SeqCst);
         self.waker.wake();
         bearable
     }
 
-    /// A thread that was stuck has come back, and ends.
-    pub(crate) fn found(&self) {
-        self.stuck.fetch_sub(1, SeqCst);
-    }
-
-    fn misses(&self) -> bool {
-        self.missing.load(SeqCst) > 0
+    /// A thread that was stuck has come back; says whether it is needed.
+    pub(crate) fn found(&self) -> bool {
+        let mut losses = self.losses();
+        let needed = losses.unreplaced > 0;
+        if needed {
+            losses.unreplaced -= 1;
+        } else {
+            losses.replaced = losses.replaced.saturating_sub(1);
+        }
+        needed
     }
 
     /// How many threads are to be started in the places of those that are stuck.
-    pub(crate) fn take_missing(&self) -> usize {
-        self.missing.swap(0, SeqCst)
+    pub(crate) fn take_empty(&self) -> usize {
+        std::mem::take(&mut self.losses().empty)
+    }
+
+    /// Whether the loop is to start threads, or to turn those away who wait for none.
+    fn needs_help(&self) -> bool {
+        self.losses().empty > 0 || (self.is_lost() && !self.is_quiet())
+    }
+
+    /// Whether every thread is stuck.
+    fn is_lost(&self) -> bool {
+        self.losses().unreplaced >= self.threads
+    }
+
+    fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no request is with a thread, or waits for one.
@@ -293,12 +324,29 @@ impl Overflow {
         }
     }
 
+    /// Answers those that wait for a thread where every one is stuck; says how many that were.
+    pub(crate) fn turn_away(&mut self, gateway: &Gateway, pool: &Pool) -> usize {
+        let mut count = 0;
+        while pool.is_lost() {
+            let next = pool.queue.try_recv().ok();
+            let Some(request) = next.or_else(|| self.requests.pop_front()) else {
+                break;
+            };
+            let is_head = request.head.method() == b"HEAD";
+            gateway.deny(&mut gateway.reactor(), request.id, is_head);
+            pool.unfinished.fetch_sub(1, SeqCst);
+            count += 1;
+        }
+        count
+    }
+
     /// Turns the loop, without the interpreter, until that is needed: for events that are not
     /// about requests on their way, which are returned, for a beat, for threads, or to leave.
     pub(crate) fn turn(&mut self, gateway: &Gateway, pool: &Pool) -> std::io::Result<Vec<Event>> {
         let mut news = Vec::new();
         let mut events = Vec::new();
-        let comes_back = || pool.misses() || gateway.patience().is_zero() || gateway.is_finished();
+        let comes_back =
+            || pool.needs_help() || gateway.patience().is_zero() || gateway.is_finished();
         while news.is_empty() && !comes_back() {
             let patience = gateway.patience();
             let mut wait = gateway.reactor().prepare_wait(patience);

@@ -62,7 +62,7 @@ pub(crate) struct Slot {
     objects: Option<Objects>,
     /// Its head, to be given back with what next needs the reactor.
     pub(crate) spent: Option<Box<Head>>,
-    /// The last request was cut off, and somebody else has the work of this thread by now.
+    /// The last request was cut off, and somebody else may have the work of this thread by now.
     pub(crate) lost: bool,
 }
 

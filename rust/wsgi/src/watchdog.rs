@@ -263,9 +263,8 @@ impl Watch {
             report.line(format_args!(
                 "{done}: {request}; MEINHELD_REQUEST_TIMEOUT is {limit}"
             ));
-            if !gateway.way.lose() {
+            if !gateway.way.lose() && !gateway.leave() {
                 report.line("More threads are stuck than there were at first: the worker leaves");
-                gateway.leave();
             }
             self.watchdog.log.write(report.octets());
         }

@@ -116,18 +116,19 @@ impl Loop {
             let mut next = pool.first();
             while let Some(request) = next {
                 let taken = self.take(py, &mut place, request);
-                if place.lost {
-                    pool.found();
+                let goes_on = if place.lost {
+                    pool.found()
                 } else {
                     pool.finished(|| gateway.is_draining());
-                }
+                    true
+                };
                 match taken {
                     Ok(()) => {}
                     Err(error) if gateway.face.ends_worker(py, &error) => return Ok(()),
                     // Thrown into this thread from another one.
                     Err(error) => error.write_unraisable(py, None),
                 }
-                if place.lost {
+                if !goes_on {
                     // Another thread has its place.
                     return Ok(());
                 }
@@ -215,8 +216,13 @@ impl Loop {
             for event in news {
                 self.handle(py, &mut Slot::new(0), event)?;
             }
-            for _ in 0..pool.take_missing() {
+            for _ in 0..pool.take_empty() {
                 gateway.face.replace_thread(py)?;
+            }
+            let denied = overflow.turn_away(gateway, pool);
+            if denied > 0 {
+                let message = format!("Every thread is stuck: answered {denied} with 503");
+                gateway.face.warn(py, message)?;
             }
             gateway.tend(py)?;
         }
