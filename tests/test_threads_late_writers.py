@@ -105,7 +105,9 @@ def test_so_it_does_when_the_client_reads_everything(server: Server, tag: str, w
     with server.client(receive_buffer=SMALL) as client:
         left_waiting(server, client, way, tag)
         body = client.response().body
-        assert body == bytes(blocks(server, tag) * BLOCK)
+        # The request may end between the note of a block and its write.
+        given = blocks(server, tag)
+        assert body in (bytes(given * BLOCK), bytes((given - 1) * BLOCK))
         server.wait_for_note(f"{tag} writer: ConnectionResetError")
         assert client.request("GET", "/well").text == "all is well"
 
