@@ -6,6 +6,7 @@ from typing import Any, Protocol, final, type_check_only
 
 __all__ = [
     "ClientSocket",
+    "Disconnected",
     "EarlyHints",
     "Fields",
     "Input",
@@ -39,6 +40,8 @@ class Face(Protocol):
     def forked(self, error: BaseException | None, /) -> None: ...
     def rejected(self, peer: str, reason: str, /) -> None: ...
     def failed(self, error: BaseException, method: str, uri: str, /) -> None: ...
+    def shed(self, count: int, /) -> None: ...
+    def callback_failed(self, error: BaseException, /) -> None: ...
     def warn(self, message: str, /) -> None: ...
     @property
     def take_over(self) -> Callable[[int, bytes], socket.socket]: ...
@@ -84,6 +87,7 @@ class Options:
         graceful_timeout: float,
         shares_listeners: bool,
         worker_connections: int,
+        queue_timeout: float | None,
         threads: int,
         max_requests: int | None,
         sendfile: bool,
@@ -156,6 +160,21 @@ class Loop:
     @property
     def served(self) -> int:
         """Requests that reached the application."""
+
+    @property
+    def shed(self) -> int:
+        """Requests that were answered with 503 because they had waited for too long."""
+
+    @property
+    def gone(self) -> int:
+        """Requests whose clients had gone before the application was called for them."""
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether a callback of ``meinheld.disconnected`` is running."""
+
+    def await_callbacks(self, patience: float) -> None:
+        """Wait until none is, for so many seconds at most. When the loop has ended, none begins."""
 
     @property
     def late_arrivals(self) -> int:
@@ -264,6 +283,28 @@ class Write:
 
         Raises:
             ConnectionResetError: the client has gone, or the request is over.
+        """
+
+@final
+class Disconnected:
+    """``environ["meinheld.disconnected"]``: whether the client is still there."""
+
+    def __call__(self) -> bool:
+        """Whether the client has closed its side of the connection or gone (a FIN or a reset, also
+        behind octets that nobody has read), or the request is over. Nothing is read.
+
+        Raises:
+            RuntimeError: the application has taken the socket over.
+        """
+
+    def register(self, callback: Callable[[], object], /) -> None:
+        """Have ``callback`` called once, on a thread of the worker's, when the client disconnects:
+        at once if it has, not after the request is over. What it raises is logged.
+
+        Raises:
+            OSError: no descriptor or thread can be had.
+            RuntimeError: the application has taken the socket over.
+            TypeError: it cannot be called.
         """
 
 @final

@@ -35,6 +35,7 @@ SECONDS = {
     "MEINHELD_SEND_TIMEOUT": 60.0,
 }
 REQUEST_TIMEOUT = "MEINHELD_REQUEST_TIMEOUT"
+QUEUE_TIMEOUT = "MEINHELD_QUEUE_TIMEOUT"
 MAX_BODY = "MEINHELD_MAX_BODY"
 
 
@@ -56,13 +57,14 @@ def check(cfg: Any) -> None:
             f"tmp_upload_dir = {folder!r}: not a folder that can be written to. "
             "Accepted: an existing folder, or None for the system's own."
         )
-    known = [*SECONDS, REQUEST_TIMEOUT, MAX_BODY]
+    known = [*SECONDS, REQUEST_TIMEOUT, QUEUE_TIMEOUT, MAX_BODY]
     for name in sorted(os.environ):
         if name.startswith("MEINHELD_") and name not in known:
             raise RuntimeError(f"{name}: no such setting. Accepted: {', '.join(known)}.")
     for name in SECONDS:
         _seconds(os.environ, name)
     request_timeout()
+    queue_timeout()
     _max_body(os.environ)
 
 
@@ -104,6 +106,20 @@ def request_timeout() -> float | None:
     return _seconds(os.environ, REQUEST_TIMEOUT) if REQUEST_TIMEOUT in os.environ else None
 
 
+def queue_timeout() -> float | None:
+    """Seconds that a request may wait for the application; ``None`` is for ever."""
+    text = os.environ.get(QUEUE_TIMEOUT, "0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise RuntimeError(
+            f"{QUEUE_TIMEOUT} = {text!r}: not a time. Accepted: seconds, or 0 for no bound."
+        )
+    return value or None
+
+
 def file_wrapper() -> type:
     """The class at ``environ["wsgi.file_wrapper"]``."""
     return FileWrapper  # type: ignore[no-any-return]
@@ -136,6 +152,7 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         graceful_timeout=cfg.graceful_timeout,
         shares_listeners=not cfg.reuse_port,
         worker_connections=cfg.worker_connections,
+        queue_timeout=queue_timeout(),
         threads=cfg.threads,
         max_requests=None if max_requests == sys.maxsize else max_requests,
         sendfile=cfg.sendfile is not False,

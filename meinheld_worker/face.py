@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from meinheld_worker import access, watchdog
+from meinheld_worker import access, config, watchdog
 from meinheld_worker.access_line import AccessLine, is_replaceable
 from meinheld_worker.takeover import observe, take_over
 
@@ -96,6 +96,19 @@ class Face:
     def failed(self, error: BaseException, method: str, uri: str) -> None:
         """The application failed."""
         self._log.exception("Error handling request %s %s", method, uri, exc_info=error)
+
+    def shed(self, count: int) -> None:
+        """So many requests have waited for the application for too long."""
+        self._log.warning(
+            "Requests answered with 503, having waited longer than %s = %s: %d",
+            config.QUEUE_TIMEOUT,
+            config.queue_timeout(),
+            count,
+        )
+
+    def callback_failed(self, error: BaseException) -> None:
+        """A callback of ``meinheld.disconnected`` failed."""
+        self._log.exception("Error in a callback of meinheld.disconnected", exc_info=error)
 
     def warn(self, message: str) -> None:
         """Something is wrong that is nobody's exception."""

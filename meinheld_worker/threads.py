@@ -1,4 +1,4 @@
-"""Application threads, from the start of a worker to the end of its process."""
+"""Threads that run the application, from the start of a worker to the end of its process."""
 
 import atexit
 import contextlib
@@ -17,7 +17,8 @@ HURRY = 0.1
 
 
 class Threads:
-    """The threads that call the application; none where the loop does it itself.
+    """The threads that call the application, none where the loop does it itself, and the loop's own
+    that calls back.
 
     They are daemons, because one that is stuck in the application must not keep the process.
     ``exit_code`` is what the process ends with in that case.
@@ -59,6 +60,7 @@ class Threads:
         deadline = time.monotonic() + (HURRY if self._loop.in_flight() else PATIENCE)
         for thread in self._threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._loop.await_callbacks(max(0.0, deadline - time.monotonic()))
         if not self.alive():
             return True
         global _stuck
@@ -67,7 +69,7 @@ class Threads:
 
     def alive(self) -> bool:
         """Whether any of them still runs."""
-        return any(thread.is_alive() for thread in self._threads.values())
+        return self._loop.calls_back or any(thread.is_alive() for thread in self._threads.values())
 
 
 class _Stuck:

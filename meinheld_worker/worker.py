@@ -114,6 +114,15 @@ class MeinheldWorker(Worker):
             if not self.threads.join():
                 for line in self.loop.in_flight():
                     self.log.warning("Left behind, still with the application: %s", line)
+                if self.loop.calls_back:
+                    self.log.warning("Left behind, still in a callback of meinheld.disconnected")
+            if self.loop.shed or self.loop.gone:
+                self.log.debug(
+                    "Requests that did not get to the application: %d had waited for too long, "
+                    "the clients of %d had gone",
+                    self.loop.shed,
+                    self.loop.gone,
+                )
         if late := self.loop.late_arrivals:
             self.log.warning("Requests lost on connections closed while leaving: %d", late)
 

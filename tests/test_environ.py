@@ -21,6 +21,8 @@ HIDDEN = {
     "REMOTE_PORT": "the two connections have a port each",
     "SERVER_PORT": "the two servers have a port each, where Host does not say it",
 }
+OWN = ["meinheld.disconnected"]
+"""What only ours has."""
 DIFFERS = {
     "wsgi.input": "Body in gunicorn, which reads the socket; ours has the whole body",
     "wsgi.errors": "made anew for each request by gunicorn, one for the worker's life here",
@@ -84,6 +86,7 @@ def assert_same(
     pair: Pair, data: bytes, client: Callable[[Server], Client] = Server.client
 ) -> dict[str, list[str]]:
     theirs, ours = pair.environs(data, client)
+    assert [ours.pop(key)[0] for key in OWN] == ["Disconnected"]
     assert ours.keys() == theirs.keys()
     for environ in (theirs, ours):
         for key in HIDDEN:

@@ -25,6 +25,7 @@ def parts(environ, start_response, write):
         "write": write,
         "early_hints": environ.get("wsgi.early_hints"),
         "socket": environ.get("gunicorn.socket"),
+        "disconnected": environ.get("meinheld.disconnected"),
     }
 
 
@@ -74,6 +75,8 @@ def late(what):
             thing([("Link", "out of turn")])
         if what == "socket":
             thing.getpeername()
+        if what == "disconnected":
+            return str(thing())
     except Exception as error:
         return type(error).__name__
     return "nothing"
@@ -87,6 +90,7 @@ PARTS = {
     "write": b"ConnectionResetError",
     "early_hints": b"nothing",
     "socket": b"OSError",
+    "disconnected": b"True",
 }
 """What a request can be kept by, and what comes of using that when the request is over."""
 

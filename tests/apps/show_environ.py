@@ -9,7 +9,14 @@ from typing import Any
 
 from apps.routes import text
 
-OBJECTS = ("wsgi.input", "wsgi.errors", "gunicorn.socket", "wsgi.early_hints", "wsgi.file_wrapper")
+OBJECTS = (
+    "wsgi.input",
+    "wsgi.errors",
+    "wsgi.early_hints",
+    "wsgi.file_wrapper",
+    "gunicorn.socket",
+    "meinheld.disconnected",
+)
 """Their repr holds an address: the type says all."""
 
 

@@ -353,13 +353,37 @@ pub fn error_answer(
     date: &[u8],
     is_head: bool,
 ) -> Vec<u8> {
+    plain_answer(status, line, server, date, is_head, "")
+}
+
+/// As [`error_answer`], a 503 that says in how many seconds to ask again (RFC 9110 10.2.3).
+pub fn unavailable_answer(
+    retry_after: u64,
+    line: &str,
+    server: &str,
+    date: &[u8],
+    is_head: bool,
+) -> Vec<u8> {
+    let status = Status::SERVICE_UNAVAILABLE;
+    let field = alloc::format!("Retry-After: {retry_after}\r\n");
+    plain_answer(status, line, server, date, is_head, &field)
+}
+
+fn plain_answer(
+    status: Status,
+    line: &str,
+    server: &str,
+    date: &[u8],
+    is_head: bool,
+    field: &str,
+) -> Vec<u8> {
     let Status { code, reason } = status;
     let length = line.len() + 1;
     let mut out =
         alloc::format!("HTTP/1.1 {code} {reason}\r\nServer: {server}\r\nDate: ").into_bytes();
     out.extend_from_slice(date);
     let fields = alloc::format!(
-        "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "\r\n{field}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     out.extend_from_slice(fields.as_bytes());
     if !is_head {

@@ -6,7 +6,7 @@ mod peer;
 
 use meinheld_protocol::encode::{
     BodyEncoder, Encoded, RequestTraits, ResponseError, ResponseHead, Short, chunk_prefix,
-    early_hints, error_answer,
+    early_hints, error_answer, unavailable_answer,
 };
 use meinheld_protocol::{Status, Version};
 
@@ -292,6 +292,18 @@ fn an_error_answer_says_one_line_and_closes() {
     );
     let head = error_answer(Status::BAD_REQUEST, "x", "meinheld", DATE, true);
     assert!(head.ends_with(b"Content-Length: 2\r\nConnection: close\r\n\r\n"));
+}
+
+#[test]
+fn an_answer_of_a_busy_server_says_when_to_ask_again() {
+    let answer = unavailable_answer(30, "busy", "meinheld", DATE, false);
+    assert_eq!(
+        String::from_utf8(answer).unwrap(),
+        "HTTP/1.1 503 Service Unavailable\r\nServer: meinheld\r\n\
+         Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: 30\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\nConnection: close\r\n\r\n\
+         busy\n"
+    );
 }
 
 #[test]

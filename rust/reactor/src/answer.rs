@@ -210,6 +210,11 @@ impl Reactor {
     pub fn finish(&mut self, id: ConnId, keep: bool) {
         // What follows is measured from now, not from when the caller began its answer.
         self.clock.glance();
+        self.finish_at_last_look(id, keep);
+    }
+
+    /// As [`finish`](Self::finish), by the time at which the clock was last looked at.
+    pub(crate) fn finish_at_last_look(&mut self, id: ConnId, keep: bool) {
         let keep = keep && self.body_permits(id);
         if !keep {
             self.send_waiting(id);

@@ -4,9 +4,11 @@ use std::io;
 
 use meinheld_protocol::{Error, Head, Status};
 
+use crate::clock::Tick;
 use crate::peer::Peer;
 use crate::proxy::{Fault, Origin};
 use crate::selector::Readiness;
+use crate::shed::Queued;
 use crate::spool::Body;
 
 /// One connection, for as long as it lives: the generation makes a stale id name nobody.
@@ -52,6 +54,10 @@ pub struct Request {
     pub peer: Peer,
     /// For whom the peer speaks, if it has said so by the PROXY protocol.
     pub origin: Option<Box<Origin>>,
+    /// Since when it waits for the application.
+    pub(crate) queued: Queued,
+    /// When it was yielded for the application, in milliseconds of [`uptime`](crate::uptime).
+    pub(crate) started: Tick,
 }
 
 impl Request {
@@ -80,6 +86,9 @@ pub enum Event {
         /// What was wrong with it.
         cause: Rejection,
     },
+    /// A request that had waited for too long was answered with 503, without reaching the
+    /// application.
+    Shed(Request),
     /// Accepting stopped for a moment because the process ran out of something.
     AcceptFailed(io::Error),
     /// A file became shorter while it was sent; the answer was aborted.

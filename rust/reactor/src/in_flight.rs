@@ -147,7 +147,7 @@ impl InFlight {
         if let Some(place) = self.slots.get(slot) {
             let mut record = lock(&place.record);
             record.id = request.id;
-            record.started = clock::uptime();
+            record.started = request.started;
             record.peer = request.who();
             record.method.set(request.head.method());
             record.target.set(request.head.target());

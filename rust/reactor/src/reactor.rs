@@ -21,6 +21,7 @@ use crate::peer::Trust;
 use crate::proxy::ProxyProtocol;
 use crate::scoreboard::Seat;
 use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
+use crate::shed::TurnedAway;
 use crate::spool::Spooling;
 use crate::timers::{TimerKey, Timers};
 use crate::together::Together;
@@ -87,6 +88,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Connections at once (gunicorn `worker_connections`).
     pub max_connections: usize,
+    /// How long a request may wait for the application: after more it is answered with 503.
+    pub queue_timeout: Option<Duration>,
     /// The product named in the Server field of the reactor's own answers.
     pub server: &'static str,
 }
@@ -102,6 +105,7 @@ impl Default for Options {
             body_folder: None,
             timeouts: Timeouts::default(),
             max_connections: 1000,
+            queue_timeout: None,
             server: "meinheld",
         }
     }
@@ -140,7 +144,7 @@ pub struct Reactor {
     foreign: Slab<Foreign>,
     next_timer: u64,
     /// When the present wait ends by itself; `None` while nobody waits, or a wake-up is on its way.
-    asleep_until: Option<Tick>,
+    pub(crate) asleep_until: Option<Tick>,
     /// No request is to begin.
     pub(crate) held: bool,
     /// Connections that have sent something meanwhile.
@@ -157,6 +161,12 @@ pub struct Reactor {
     pub(crate) unwatched: Vec<ConnId>,
     /// Connections on which a request came after they had been closed for a drain.
     pub(crate) late: u64,
+    /// Requests that the caller will not see.
+    pub(crate) turned_away: TurnedAway,
+    /// Counts events that were yielded; wraps.
+    pub(crate) yielded: u32,
+    /// As much when the sockets were looked at last.
+    pub(crate) yielded_when_seen: u32,
     pub(crate) together: Together,
     wait_storage: Vec<(Token, Readiness)>,
 }
@@ -199,6 +209,9 @@ impl Reactor {
             idle: IdleList::default(),
             unwatched: Vec::new(),
             late: 0,
+            turned_away: TurnedAway::default(),
+            yielded: 0,
+            yielded_when_seen: 0,
             together: Together::default(),
             wait_storage: Vec::new(),
         })
@@ -211,16 +224,26 @@ impl Reactor {
             match self.queue.pop_front()? {
                 // Taken already.
                 Event::Foreign(id, _) if !self.take_foreign(id) => {}
-                // Its client has left while it waited.
-                Event::Request(request) if self.client(request.id).is_none() => {
-                    self.recycle(request.head);
+                // Its client may have left meanwhile.
+                Event::Request(request)
+                    if self.has_waited(&request) || self.client(request.id).is_none() =>
+                {
+                    if let Some(event) = self.still_wanted(request) {
+                        return Some(self.hand_out(event));
+                    }
                 }
-                event => {
-                    self.together.call();
-                    return Some(event);
-                }
+                event => return Some(self.hand_out(event)),
             }
         }
+    }
+
+    fn hand_out(&mut self, mut event: Event) -> Event {
+        if let Event::Request(request) = &mut event {
+            request.started = self.clock.uptime();
+        }
+        self.together.call();
+        self.yielded = self.yielded.wrapping_add(1);
+        event
     }
 
     /// How many events [`poll`](Self::poll) would yield now. Answering this many and then looking
@@ -264,6 +287,7 @@ impl Reactor {
     pub fn absorb(&mut self, wait: Wait) {
         self.asleep_until = None;
         self.clock.advance();
+        self.yielded_when_seen = self.yielded;
         self.show_work(true);
         let mut ready = wait.into_ready();
         for (token, readiness) in ready.drain(..) {
@@ -335,6 +359,11 @@ impl Reactor {
     /// For how many milliseconds the reactor has been there, give or take a few.
     pub fn uptime(&mut self) -> u64 {
         self.clock.glance();
+        self.clock.now()
+    }
+
+    /// As [`uptime`](Self::uptime) was when the clock was last looked at.
+    pub fn last_look(&self) -> u64 {
         self.clock.now()
     }
 

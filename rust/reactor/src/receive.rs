@@ -348,6 +348,7 @@ impl Reactor {
         if client.interest == Interest::Unregistered {
             self.unwatched.push(id);
         }
+        let queued = self.queued_now();
         let Some(client) = self.client(id) else {
             return;
         };
@@ -358,6 +359,8 @@ impl Reactor {
             listener: client.listener as usize,
             peer: client.peer.clone(),
             origin: client.proxying.origin().copied().map(Box::new),
+            queued,
+            started: 0,
         };
         self.enqueue(id, Event::Request(request));
     }

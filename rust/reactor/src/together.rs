@@ -80,7 +80,8 @@ impl Together {
 }
 
 impl Reactor {
-    /// Sends the whole of an answer, or its end, and [finishes](Self::finish) it.
+    /// Sends the whole of an answer, or its end, and [finishes](Self::finish) it. For its
+    /// [date](Self::date) the clock has just been looked at.
     pub fn answer(&mut self, id: ConnId, octets: &[u8], persists: bool) -> Progress {
         let progress = if persists {
             self.write_end(id, octets)
@@ -88,7 +89,7 @@ impl Reactor {
             self.write_last(id, octets)
         };
         if progress != Progress::Gone {
-            self.finish(id, persists);
+            self.finish_at_last_look(id, persists);
         }
         progress
     }

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::PyDict;
 
+use crate::disconnected::Disconnected;
 use crate::failure::Failure;
 use crate::ffi::text;
 use crate::names::Names;
@@ -46,6 +47,7 @@ impl Template {
             intern!(py, "wsgi.input"),
             intern!(py, "wsgi.early_hints"),
             intern!(py, "gunicorn.socket"),
+            intern!(py, "meinheld.disconnected"),
             intern!(py, "RAW_URI"),
             intern!(py, "PATH_INFO"),
             intern!(py, "REMOTE_ADDR"),
@@ -60,6 +62,16 @@ impl Template {
             unix_path,
         })
     }
+}
+
+/// What an `environ` has from the connection's last request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    /// `meinheld.disconnected`, and fields that are the same.
+    Connection,
+    /// The target as well.
+    Target,
 }
 
 /// Builds `environ` for request after request.
@@ -89,10 +101,13 @@ impl Builder {
         let head = &request.head;
         // There is one for each listener that the reactor was given.
         let template = &self.templates[request.listener];
-        let (environ, has_target) = self.with_fields(py, template, request)?;
+        let (environ, known) = self.with_fields(py, template, request, objects)?;
         environ.set_item(intern!(py, "wsgi.input"), &objects.input)?;
         environ.set_item(intern!(py, "wsgi.early_hints"), &objects.early_hints)?;
         environ.set_item(intern!(py, "gunicorn.socket"), &objects.socket)?;
+        if known == Known::Nothing {
+            Disconnected::set(&objects.disconnected, &environ)?;
+        }
         if head.method() != b"GET" {
             let method = match head.method() {
                 b"POST" => intern!(py, "POST"),
@@ -115,30 +130,33 @@ impl Builder {
             let host = field(head, b"host");
             add_unix_server(py, path, host, head.scheme(), &environ)?;
         }
-        if !has_target {
+        if known != Known::Target {
             self.add_target(py, head, &environ)?;
         }
         Ok(environ)
     }
 
     /// A copy of the template with what the connection and the header fields say, most of which
-    /// was said before; says whether the target is among it.
+    /// was said before; says what else is among it.
     fn with_fields<'py>(
         &self,
         py: Python<'py>,
         template: &Template,
         request: &Request,
-    ) -> PyResult<(Bound<'py, PyDict>, bool)> {
+        objects: &Objects,
+    ) -> PyResult<(Bound<'py, PyDict>, Known)> {
         let head = &*request.head;
         // Before the lock: the first use of an interned string lets the interpreter go.
         let _ = (intern!(py, "REMOTE_ADDR"), intern!(py, "REMOTE_PORT"));
         let _ = (intern!(py, "RAW_URI"), intern!(py, "PATH_INFO"));
         let _ = (intern!(py, "QUERY_STRING"), intern!(py, ""));
+        let _ = intern!(py, "meinheld.disconnected");
         let last = {
             let (names, recent) = &mut *self.known(py);
             let connection = recent.connection(py, request.id, &request.peer)?;
             match connection.template(py, names, head)? {
                 Some(last) => {
+                    connection.place(py, &objects.disconnected)?;
                     let has_target = connection
                         .repeats_target(&last, head, || self.add_target(py, head, &last).is_ok())?;
                     Some((last, has_target))
@@ -147,7 +165,11 @@ impl Builder {
             }
         };
         if let Some((last, has_target)) = last {
-            return Ok((last.copy()?, has_target));
+            let known = match has_target {
+                true => Known::Target,
+                false => Known::Connection,
+            };
+            return Ok((last.copy()?, known));
         }
         let environ = template.base.bind(py).copy()?;
         let comes_again = {
@@ -164,7 +186,7 @@ impl Builder {
                 .connection(py, request.id, &request.peer)?
                 .keep(kept, head);
         }
-        Ok((environ, false))
+        Ok((environ, Known::Nothing))
     }
 
     /// Under this lock strings are made, put into dictionaries and freed, and nothing else: no Python

@@ -4,7 +4,8 @@ mod sending;
 
 pub(crate) use sending::{End, Frame, Last, Sent};
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meinheld_protocol::Version;
@@ -13,11 +14,14 @@ use meinheld_reactor::{ConnId, Detached, Request};
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
+use rustix::event::{EventfdFlags, epoll, eventfd};
 
+use crate::failure::Failure;
 use crate::ffi::text;
 use crate::gateway::Gateway;
 use crate::given::{add_field, refused};
 use crate::options::SERVER;
+use crate::watcher::NOBODY;
 
 /// Set, with the reactor locked, when a request is over: none of its threads begins to wait for its
 /// client any more.
@@ -70,6 +74,8 @@ pub(crate) struct Exchange {
     pub(crate) gateway: Arc<Gateway>,
     state: Mutex<State>,
     over: Over,
+    /// The [`WatchId`](crate::watcher::WatchId) of the callbacks that were registered.
+    watched: AtomicU64,
 }
 
 impl Exchange {
@@ -86,6 +92,7 @@ impl Exchange {
             gateway,
             state: Mutex::new(state),
             over: Over::default(),
+            watched: AtomicU64::new(NOBODY),
         }
     }
 
@@ -165,6 +172,58 @@ impl Exchange {
     /// Whether the request is over: the connection may be serving another one.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state().answer, Answer::Over)
+    }
+
+    /// Whether the client has closed its side or gone, or the request is over.
+    pub(crate) fn has_disconnected(&self) -> Result<bool, Failure> {
+        let state = self.state();
+        match state.answer {
+            Answer::Over => Ok(true),
+            Answer::TakenOver => Err(Failure::TakenOver),
+            // Still locked: the connection must not become another request's meanwhile.
+            _ => Ok(self.gateway.reactor().has_ended(state.id)),
+        }
+    }
+
+    /// Has `callback` called when the client disconnects, unless the request is over then.
+    pub(crate) fn on_disconnect(self: &Arc<Self>, callback: Py<PyAny>) -> Result<(), Failure> {
+        // Locked to the end, so that nothing is registered when the request is over.
+        let state = self.state();
+        match state.answer {
+            Answer::Over => return Ok(()),
+            Answer::TakenOver => return Err(Failure::TakenOver),
+            Answer::Awaited | Answer::Begun(_) | Answer::Sending(_) => {}
+        }
+        let raised = |error: io::Error| Failure::Raised(error.into());
+        let watcher = &self.gateway.watcher;
+        let Some(callback) = watcher.join(self.watched.load(Relaxed), callback) else {
+            return Ok(());
+        };
+        let (socket, what) = match self.gateway.reactor().duplicate(state.id) {
+            Ok(socket) => (socket, epoll::EventFlags::RDHUP),
+            // It has gone for good: in its place something that is ready at once.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => (
+                eventfd(1, EventfdFlags::CLOEXEC).map_err(|error| raised(error.into()))?,
+                epoll::EventFlags::IN,
+            ),
+            Err(error) => return Err(raised(error)),
+        };
+        let id = watcher.add(socket, what, self, callback).map_err(raised)?;
+        self.watched.store(id, Relaxed);
+        Ok(())
+    }
+
+    /// Nobody is called back any more. Called when the request is over, or its socket taken over.
+    #[inline]
+    pub(crate) fn forget_callbacks(&self, _py: Python<'_>) {
+        // Whoever has registered did so with the state locked, which has been since.
+        if self.watched.load(Relaxed) != NOBODY {
+            drop(
+                self.gateway
+                    .watcher
+                    .forget(self.watched.swap(NOBODY, Relaxed)),
+            );
+        }
     }
 
     /// Octets of the body that were sent.

@@ -121,6 +121,11 @@ impl Face {
         self.survive(py, log_line.call1(py, arguments))
     }
 
+    /// Whether anything is logged of requests.
+    pub(crate) fn logs_access(&self) -> bool {
+        self.log_access.is_some()
+    }
+
     /// Calls the `post_request` hook.
     pub(crate) fn post_request(&self, told: &Told<'_>) -> PyResult<()> {
         self.tell(self.post_request.as_ref(), told)
@@ -149,6 +154,20 @@ impl Face {
             head.target().escape_ascii().to_string(),
         );
         self.survive(py, self.object.call_method1(py, "failed", arguments))
+    }
+
+    /// So many requests had waited for too long.
+    pub(crate) fn shed(&self, py: Python<'_>, count: u64) -> PyResult<()> {
+        self.survive(py, self.object.call_method1(py, "shed", (count,)))
+    }
+
+    /// A callback of the application's, on a thread of ours.
+    pub(crate) fn callback_failed(&self, py: Python<'_>, error: &PyErr) {
+        let error = error.clone_ref(py).into_value(py);
+        let told = self.object.call_method1(py, "callback_failed", (error,));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
     }
 
     pub(crate) fn warn(&self, py: Python<'_>, message: String) -> PyResult<()> {

@@ -39,11 +39,11 @@ fn pairs<'py>(py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyList>> {
 }
 
 /// Arguments of `Face.record`: method, uri, path, query, version, headers, scheme, peer, body,
-/// proxy.
+/// proxy. Without `input` it is for a log.
 pub(crate) fn of_request<'py>(
     py: Python<'py>,
     request: &Request,
-    input: &Bound<'py, Input>,
+    input: Option<&Bound<'py, Input>>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let head: &Head = &request.head;
     let version = (head.version().major(), head.version().minor());

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::flusher::Flusher;
 use crate::options::{Options, SERVER};
 use crate::watchdog::Watchdog;
+use crate::watcher::Watcher;
 use crate::way::Way;
 
 /// Milliseconds from beat to beat of the heart while the loop turns: gunicorn's contract asks for one
@@ -59,6 +60,7 @@ pub(crate) struct Gateway {
     pub(crate) face: Face,
     pub(crate) way: Way,
     pub(crate) flusher: Flusher,
+    pub(crate) watcher: Arc<Watcher>,
     pub(crate) in_flight: InFlight,
     seat: Seat,
     /// None where nothing is to be watched for.
@@ -89,6 +91,7 @@ impl Gateway {
     ) -> Self {
         Self {
             flusher: Flusher::default(),
+            watcher: Arc::default(),
             way: Way::new(options.threads, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,
@@ -204,9 +207,10 @@ impl Gateway {
         Ok(done)
     }
 
-    /// The longest wait that puts neither the next beat nor the end off.
+    /// The longest wait that puts neither the next beat nor the end off. To be asked when the clock has
+    /// just been looked at.
     pub(crate) fn patience(&self) -> Duration {
-        let now = self.reactor().uptime();
+        let now = self.reactor().last_look();
         let until_beat = self.beat_due.load(Ordering::Relaxed).saturating_sub(now);
         Duration::from_millis(until_beat).min(self.grace_left())
     }
@@ -241,6 +245,7 @@ impl Gateway {
             reactor.forget_unused();
             reactor.uptime()
         };
+        self.tell_of_shed(py, false)?;
         let goes_on = self.face.beat(py)?;
         let pace = match self.seat.standing() {
             Standing::Staying => STAYING_BEAT,
@@ -290,6 +295,15 @@ impl Gateway {
         );
         let answer = encode::error_answer(status, line, SERVER, &reactor.date(), is_head);
         reactor.deny(id, &answer);
+    }
+
+    /// Warns of requests that were shed, once a second at most, or `at_last`.
+    pub(crate) fn tell_of_shed(&self, py: Python<'_>, at_last: bool) -> PyResult<()> {
+        let news = self.reactor().shed_news(at_last);
+        match news {
+            Some(count) => self.face.shed(py, count),
+            None => Ok(()),
+        }
     }
 
     /// How often the heart has beaten.

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 mod arriving;
 mod body;
 mod callables;
+mod disconnected;
 mod environ;
 mod exchange;
 mod face;
@@ -30,8 +31,10 @@ mod recent;
 mod report;
 mod seat;
 mod serve;
+mod shed;
 mod socket;
 mod watchdog;
+mod watcher;
 mod way;
 mod worker;
 
@@ -44,6 +47,8 @@ mod _core {
     use crate::callables::StartResponse;
     #[pymodule_export]
     use crate::callables::Write;
+    #[pymodule_export]
+    use crate::disconnected::Disconnected;
     #[pymodule_export]
     use crate::facts::Fields;
     #[pymodule_export]

@@ -7,15 +7,16 @@ use meinheld_reactor::{Body, Request};
 use pyo3::prelude::*;
 
 use crate::callables::{EarlyHints, StartResponse};
+use crate::disconnected::Disconnected;
 use crate::exchange::Exchange;
 use crate::ffi::sharing::is_sole;
 use crate::gateway::Gateway;
 use crate::input::Input;
 use crate::socket::ClientSocket;
 
-/// What shares the exchange with [`Objects`] while nobody else does: the three callables, the input
+/// What shares the exchange with [`Objects`] while nobody else does: the four callables, the input
 /// and the socket.
-const SHARING: usize = 5;
+const SHARING: usize = 6;
 
 pub(crate) struct Objects {
     pub(crate) exchange: Arc<Exchange>,
@@ -23,6 +24,7 @@ pub(crate) struct Objects {
     pub(crate) early_hints: Py<EarlyHints>,
     pub(crate) input: Py<Input>,
     pub(crate) socket: Py<ClientSocket>,
+    pub(crate) disconnected: Py<Disconnected>,
 }
 
 impl Objects {
@@ -34,6 +36,7 @@ impl Objects {
             early_hints: Py::new(py, EarlyHints::new(&exchange))?,
             input: Py::new(py, Input::new(Arc::clone(&exchange)))?,
             socket: Py::new(py, ClientSocket::new(Arc::clone(&exchange)))?,
+            disconnected: Py::new(py, Disconnected::new(Arc::clone(&exchange)))?,
             exchange,
         })
     }
@@ -52,6 +55,7 @@ impl Objects {
             && is_sole(&self.early_hints, py)
             && is_sole(&self.input, py)
             && is_sole(&self.socket, py)
+            && Disconnected::is_sole(&self.disconnected, py)
             && Arc::strong_count(&self.exchange) == 1 + SHARING
             && !self.socket.get().is_taken(py);
         if free {

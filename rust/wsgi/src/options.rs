@@ -95,6 +95,7 @@ impl Options {
         graceful_timeout,
         shares_listeners,
         worker_connections,
+        queue_timeout,
         threads,
         max_requests,
         sendfile,
@@ -126,6 +127,7 @@ impl Options {
         graceful_timeout: f64,
         shares_listeners: bool,
         worker_connections: usize,
+        queue_timeout: Option<f64>,
         threads: usize,
         max_requests: Option<u64>,
         sendfile: bool,
@@ -180,6 +182,9 @@ impl Options {
                 body_folder,
                 timeouts,
                 max_connections: worker_connections,
+                queue_timeout: queue_timeout
+                    .map(|value| seconds("MEINHELD_QUEUE_TIMEOUT", value))
+                    .transpose()?,
                 server: SERVER,
             },
             shares_listeners,

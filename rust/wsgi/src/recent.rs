@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::disconnected::{Disconnected, Placed};
 use crate::ffi::{dict, text};
 use crate::names::Names;
 
@@ -21,6 +22,13 @@ const OCTETS: usize = 2048;
 #[derive(Default)]
 pub(crate) struct Recent {
     connections: Vec<Option<Connection>>,
+}
+
+/// What the next request's `environ` is copied from. Dropped in this order.
+struct Template {
+    environ: Py<PyDict>,
+    /// Whose `meinheld.disconnected` it has.
+    disconnected: Option<Placed>,
 }
 
 /// What is remembered of one connection.
@@ -39,7 +47,7 @@ pub(crate) struct Connection {
     /// Octets of both.
     octets: usize,
     /// A template with all of them, once two requests had the same names.
-    last: Option<Py<PyDict>>,
+    last: Option<Template>,
     /// The header section that the template is of, if floor 1 knows it.
     section: Option<SectionId>,
     /// The target of the last request that had a template.
@@ -123,13 +131,27 @@ impl Connection {
             && self.section.is_some()
             && self.section == head.section()
         {
-            return Ok(Some(last.bind(py).clone()));
+            return Ok(Some(last.environ.bind(py).clone()));
         }
         if self.repeats_names(head) {
             return self.update(py, names, head);
         }
         self.learn_names(head);
         Ok(None)
+    }
+
+    /// Puts the object of the request's into the template.
+    pub(crate) fn place(
+        &mut self,
+        py: Python<'_>,
+        disconnected: &Py<Disconnected>,
+    ) -> PyResult<()> {
+        match &mut self.last {
+            Some(last) => {
+                Disconnected::place(disconnected, last.environ.bind(py), &mut last.disconnected)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether `template`, this connection's, has what this request's target says. A target that comes
@@ -231,7 +253,10 @@ impl Connection {
     /// Remembers `environ`, which was [filled](Self::fill), as the template of the next request.
     pub(crate) fn keep(&mut self, environ: Py<PyDict>, head: &Head) {
         self.section = head.section();
-        self.last = Some(environ);
+        self.last = Some(Template {
+            environ,
+            disconnected: None,
+        });
         self.has_target = false;
     }
 
@@ -242,7 +267,7 @@ impl Connection {
         names: &mut Names,
         head: &Head,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(last) = self.last.as_ref().map(|last| last.bind(py).clone()) else {
+        let Some(last) = self.last.as_ref().map(|last| last.environ.bind(py).clone()) else {
             return Ok(None);
         };
         self.section = None;

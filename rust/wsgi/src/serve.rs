@@ -135,6 +135,7 @@ impl Service {
         if !matches!(outcome, Ok(Outcome::Over)) && objects.exchange.end_for_good() {
             objects.socket.get().over(py);
         }
+        objects.exchange.forget_callbacks(py);
         if self.reuses && objects.are_free(py) {
             slot.objects = Some(objects);
         } else {
@@ -413,7 +414,10 @@ impl Service {
         let face = &self.gateway.face;
         let request = match record {
             Some(record) => record,
-            None => face.record(py, facts::of_request(py, request, objects.input.bind(py))?)?,
+            None => face.record(
+                py,
+                facts::of_request(py, request, Some(objects.input.bind(py)))?,
+            )?,
         };
         Ok(Told {
             response: face.response(py, &request, facts)?,
@@ -434,7 +438,7 @@ impl Service {
             return Ok(None);
         }
         let request = match face.wants_request() {
-            true => Some(face.record(py, facts::of_request(py, request, input)?)?),
+            true => Some(face.record(py, facts::of_request(py, request, Some(input))?)?),
             false => None,
         };
         Ok(Some(Records {

@@ -76,6 +76,7 @@ impl ClientSocket {
             Err(_) if self.exchange.is_taken_over() => {}
             Err(_) => return Err(closed()),
         }
+        self.exchange.forget_callbacks(py);
         // `get_or_try_init` alone would let a second thread try, and fail, meanwhile.
         let _taking = self
             .taking

@@ -89,6 +89,8 @@ impl Loop {
         self.service
             .gateway
             .end_forked_child(py, ran.as_ref().err())?;
+        self.service.gateway.watcher.close(py);
+        let ran = ran.and_then(|()| self.service.gateway.tell_of_shed(py, true));
         // Not attached: blocks of other threads are freed, which may have to wait for them.
         py.detach(|| self.service.gateway.reactor().end());
         if let Way::Threads(pool) = &self.service.gateway.way {
@@ -154,6 +156,31 @@ impl Loop {
     #[getter]
     fn late_arrivals(&self) -> u64 {
         self.service.gateway.reactor().late_arrivals()
+    }
+
+    /// Requests that were answered with 503 because they had waited for too long.
+    #[getter]
+    fn shed(&self) -> u64 {
+        self.service.gateway.reactor().shed_requests()
+    }
+
+    /// Requests whose clients had gone before the application was called for them.
+    #[getter]
+    fn gone(&self) -> u64 {
+        self.service.gateway.reactor().gone_requests()
+    }
+
+    /// Whether a callback of `meinheld.disconnected` is running.
+    #[getter]
+    fn calls_back(&self) -> bool {
+        self.service.gateway.watcher.calls()
+    }
+
+    /// Waits until none is, for so many seconds at most. When the loop has ended, none begins.
+    fn await_callbacks(&self, py: Python<'_>, patience: f64) -> PyResult<()> {
+        let patience = seconds("patience", patience)?;
+        py.detach(|| self.service.gateway.watcher.settle(patience));
+        Ok(())
     }
 
     /// Has the loop and the application watched from now on.
@@ -258,6 +285,7 @@ impl Loop {
         let gateway = &self.service.gateway;
         match event {
             Event::Request(request) => self.take(py, slot, request),
+            Event::Shed(request) => self.service.shed(py, slot, request),
             Event::Rejected { peer, cause } => {
                 let face = &gateway.face;
                 face.rejected(py, peer.to_string(), cause.to_string())
@@ -278,16 +306,20 @@ impl Loop {
     }
 
     /// Serves one request, unless its client has left while it waited.
-    fn take(&self, py: Python<'_>, slot: &mut Slot, request: Request) -> PyResult<()> {
+    fn take(&self, py: Python<'_>, slot: &mut Slot, mut request: Request) -> PyResult<()> {
         if self.service.gateway.way.is_threaded() {
             let mut reactor = self.service.gateway.reactor();
             if let Some(head) = slot.spent.take() {
                 reactor.recycle(head);
             }
-            if !reactor.is_connected(request.id) {
-                reactor.recycle(request.head);
-                return Ok(());
-            }
+            request = match reactor.still_wanted(request) {
+                Some(Event::Request(request)) => request,
+                Some(other) => {
+                    drop(reactor);
+                    return self.handle(py, slot, other);
+                }
+                None => return Ok(()),
+            };
         }
         self.count(py)?;
         self.service.serve(py, slot, request)
