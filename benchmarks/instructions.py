@@ -9,7 +9,8 @@ one keep-alive connection, so that each request has a turn of the loop to itself
 - browser: the same, asked for with a browser's eleven header lines;
 - post: a body of 1 KiB, which the application reads;
 - flask: the smallest Flask application there is;
-- access-log: hello, with a line in gunicorn's access log, written to `/dev/null`.
+- access-log: hello, with a line in gunicorn's access log, written to `/dev/null`;
+- status: hello, counted for the status endpoint (`MEINHELD_STATUS`).
 
 Printed are the instructions of each request, and in which shared object they are: the interpreter's
 (`python`), ours (`_core`), libc's and the others'. The kernel's are not counted, and an instruction
@@ -70,6 +71,7 @@ CASES = {
     "post": Case("apps.measured:app", POST),
     "flask": Case(FLASK, HELLO),
     "access-log": Case("apps.measured:app", HELLO, ("--access-logfile", "/dev/null")),
+    "status": Case("apps.measured:app", HELLO, ("--env", "MEINHELD_STATUS=127.0.0.1:0")),
 }
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Scoreboard",
     "Seat",
     "StartResponse",
+    "Status",
     "Verdict",
     "Write",
 ]
@@ -108,7 +109,10 @@ class Loop:
         signals: int,
         file_wrapper: type,
         options: Options,
-    ) -> Loop: ...
+        counts: bool,
+    ) -> Loop:
+        """Make a loop; with ``counts`` its figures are kept where its siblings read them."""
+
     def run(self) -> None:
         """Serve until the face says to leave and what was begun is answered.
 
@@ -234,6 +238,30 @@ class Seat:
 
     def vacate(self) -> None:
         """The arbiter has reaped the worker."""
+
+@final
+class Status:
+    """A worker's part of the endpoint that tells how the fleet is."""
+
+    def __new__(cls, seat: Seat, socket: int, *, timeout: float | None) -> Status:
+        """Answer on the descriptor ``socket``, which listens and does not block, until the process
+        ends, by a thread that needs no GIL. The descriptor is duplicated.
+
+        timeout: seconds that a healthy worker's heart may be silent; ``None`` is for ever.
+
+        Raises:
+            OSError: no descriptor or thread can be had.
+        """
+
+    def watch(self, listeners: Sequence[tuple[str, int]]) -> None:
+        """Show the backlogs of these listeners: a name and a descriptor each, which is duplicated.
+
+        Raises:
+            OSError: no descriptor can be had.
+        """
+
+    def let_go(self) -> None:
+        """Let go of the listeners."""
 
 @final
 class Verdict:

@@ -9,7 +9,7 @@ from typing import Any
 from gunicorn.http.message import DEFAULT_MAX_HEADERFIELD_SIZE, MAX_HEADERS, MAX_REQUEST_LINE
 from gunicorn.http.wsgi import FileWrapper
 
-from meinheld_worker import _core
+from meinheld_worker import _core, status
 
 #: Octets of a request body that are kept in memory.
 BODY_MEMORY = 512 * 1024
@@ -57,7 +57,7 @@ def check(cfg: Any) -> None:
             f"tmp_upload_dir = {folder!r}: not a folder that can be written to. "
             "Accepted: an existing folder, or None for the system's own."
         )
-    known = [*SECONDS, REQUEST_TIMEOUT, QUEUE_TIMEOUT, MAX_BODY]
+    known = [*SECONDS, REQUEST_TIMEOUT, QUEUE_TIMEOUT, MAX_BODY, status.STATUS]
     for name in sorted(os.environ):
         if name.startswith("MEINHELD_") and name not in known:
             raise RuntimeError(f"{name}: no such setting. Accepted: {', '.join(known)}.")
@@ -66,6 +66,7 @@ def check(cfg: Any) -> None:
     request_timeout()
     queue_timeout()
     _max_body(os.environ)
+    status.configured()
 
 
 def warnings(cfg: Any) -> Iterator[str]:

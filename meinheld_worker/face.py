@@ -71,6 +71,8 @@ class Face:
     def draining(self) -> None:
         """Let go of the listeners: once the arbiter has too, new clients are refused at once."""
         self._worker.seat.leaving()
+        if self._worker.status:
+            self._worker.status.let_go()
         for listener in self._worker.sockets:
             listener.close()
 

@@ -1,11 +1,12 @@
 """The workers of one arbiter: who leaves, and when."""
 
+import contextlib
 import os
 from typing import Any
 
 from gunicorn.workers.workertmp import WorkerTmp
 
-from meinheld_worker import _core
+from meinheld_worker import _core, status
 
 
 class Fleet:
@@ -15,8 +16,20 @@ class Fleet:
         self._pid = os.getpid()
         self._board = _core.Scoreboard()
         self._cfg: Any = None
+        self._address: status.Address | None = None
+        self.status_socket: Any = None
 
-    def enrol(self, age: int, cfg: Any) -> _core.Seat:
+    def open_status(self, cfg: Any, log: Any) -> None:
+        """Open the status endpoint, if there is to be one.
+
+        Raises:
+            RuntimeError: one line that says why it cannot be had.
+        """
+        self._address = status.configured()
+        if self._address is not None:
+            self.status_socket = status.listen(self._address, cfg, log)
+
+    def enrol(self, age: int, cfg: Any, log: Any) -> _core.Seat:
         """Give a seat to the worker that is about to be forked.
 
         cfg: on HUP, gunicorn makes a new one before the new workers.
@@ -24,6 +37,10 @@ class Fleet:
         if cfg is not self._cfg:
             self._cfg = cfg
             self._board.reload(age)
+            # A wrong one is refused by the new workers.
+            with contextlib.suppress(RuntimeError):
+                if status.configured() != self._address:
+                    log.warning("%s has changed: only a restart or USR2 heeds it", status.STATUS)
         return self._board.enrol(age)
 
     def is_ours(self) -> bool:

@@ -1,5 +1,6 @@
 """What a listening socket means to the requests that come through it."""
 
+import os
 import socket
 from typing import Any
 
@@ -9,6 +10,20 @@ from meinheld_worker.errors import ErrorStream
 
 #: Descriptor, the part of ``environ`` that all its requests share, and the path of a unix socket.
 Listener = tuple[int, dict[str, Any], str | None]
+
+
+def is_tcp(listener: Any) -> bool:
+    """Whether it is no unix socket."""
+    return listener.family in (socket.AF_INET, socket.AF_INET6)
+
+
+def name_of(listener: Any) -> str:
+    """Its address, as clients write it."""
+    name = listener.getsockname()
+    if not is_tcp(listener):
+        return os.fsdecode(name)
+    host = f"[{name[0]}]" if listener.family == socket.AF_INET6 else name[0]
+    return f"{host}:{name[1]}"
 
 
 def describe(listener: Any, cfg: Any) -> Listener:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from meinheld_worker import _core, config, watchdog
+from meinheld_worker import _core, config, status, watchdog
 from meinheld_worker.face import Face
 from meinheld_worker.fleet import Tmp, fleet
 from meinheld_worker.listeners import describe
@@ -30,6 +30,7 @@ class MeinheldWorker(Worker):
     tmp: Any
     loop: _core.Loop | None = None
     threads: Threads | None = None
+    status: _core.Status | None = None
     exiting = False
     reopens_logs = False
     told_to_leave = False
@@ -42,13 +43,15 @@ class MeinheldWorker(Worker):
             RuntimeError: gunicorn prints its one line and exits.
         """
         config.check(cfg)
+        fleet().open_status(cfg, log)
         for warning in config.warnings(cfg):
             log.warning("%s", warning)
 
     def __init__(self, age: int, *arguments: Any) -> None:
         """Take a seat on the scoreboard: this is the arbiter, before it forks the worker."""
         super().__init__(age, *arguments)
-        self.seat = fleet().enrol(age, self.cfg)
+        self.seat = fleet().enrol(age, self.cfg, self.log)
+        self.status_socket = fleet().status_socket
         self.tmp = Tmp(self.tmp, self.seat)
 
     @property
@@ -74,6 +77,8 @@ class MeinheldWorker(Worker):
             time.sleep(1)
             sys.exit(1)
         config.raise_descriptor_limit(self.cfg)
+        if self.status_socket:
+            self.status = status.serve(self.status_socket, self.seat, self.cfg, self.log)
         try:
             super().init_process()
         except (Exception, SystemExit):
@@ -99,7 +104,10 @@ class MeinheldWorker(Worker):
             signals=self.PIPE[0],
             file_wrapper=config.file_wrapper(),
             options=config.options(self.cfg, self.max_requests),
+            counts=self.status is not None,
         )
+        if self.status:
+            status.watch(self.status, self.sockets, self.log)
         self.threads = Threads(self.loop, self.cfg.threads)
         self.threads.start()
         watchdog.watch(self.loop, self.cfg.timeout, config.request_timeout(), self.log)

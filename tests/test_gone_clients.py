@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from harness import OURS, THREADED, THREADS, Client, Server, request
+from scrape import unix_endpoint
 from thread_pool import UNIX, Gate, wait_until_read
 
 APP = """
@@ -79,12 +80,16 @@ def called(server: Server) -> set[str]:
 
 
 def test_the_application_is_not_called_for_them_and_they_are_counted() -> None:
-    with Server.start(APP, "--log-level", "debug", binds=UNIX) as server:
+    with (
+        unix_endpoint() as endpoint,
+        Server.start(APP, "--log-level", "debug", env=endpoint.env, binds=UNIX) as server,
+    ):
         with waiting(server, GET, POST, PIPELINED) as clients:
             for client in clients:
                 client.close()
         assert server.get("/quick").text == "served"
         assert called(server) == set()
+        assert endpoint.value("meinheld_requests_abandoned_total") == 3
         assert server.stop() == 0
         said = "0 had waited for too long, the clients of 3 had gone"
         assert f"Requests that did not get to the application: {said}" in server.stderr_text()

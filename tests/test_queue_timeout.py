@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import OURS, THREADED, THREADS, Client, Server, eventually, request
+from scrape import unix_endpoint
 from thread_pool import UNIX, Gate, wait_until_read
 
 APP = """
@@ -47,9 +48,9 @@ WAITING = {
 pytestmark = pytest.mark.skipif(not OURS, reason="a setting of ours")
 
 
-def start(*args: str, bound: str = BOUND) -> Server:
+def start(*args: str, bound: str = BOUND, env: dict[str, str] | None = None) -> Server:
     config = {"raw_env": [f"MEINHELD_QUEUE_TIMEOUT={bound}"]}
-    return Server.start(APP, "--access-logfile", "-", *args, config=config, binds=UNIX)
+    return Server.start(APP, "--access-logfile", "-", *args, config=config, env=env, binds=UNIX)
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def warned_of(server: Server) -> int:
 
 def test_requests_that_have_waited_too_long_are_answered_with_503() -> None:
     whats = {name: what for name, what in WAITING.items() if THREADED or name != "endless-post"}
-    with start() as server:
+    with unix_endpoint() as endpoint, start(env=endpoint.env) as server:
         with waiting(server, *whats.values()) as clients:
             for client, name in zip(clients, whats, strict=True):
                 response = client.response("HEAD" if name == "head" else "GET")
@@ -105,6 +106,8 @@ def test_requests_that_have_waited_too_long_are_answered_with_503() -> None:
         eventually(lambda: len(shed(server)) >= len(whats), "each has its access line")
         assert sorted(shed(server)) == sorted(what.split()[1].decode() for what in whats.values())
         eventually(lambda: warned_of(server) == len(whats), "the log says how many")
+        assert endpoint.value("meinheld_requests_shed_total") == len(whats)
+        assert endpoint.value("meinheld_requests_total", code="5xx") == len(whats)
         # Others are served as before.
         assert server.get("/quick/later").text == "served"
 

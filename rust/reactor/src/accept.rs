@@ -259,6 +259,9 @@ impl Reactor {
 
     fn admit(&mut self, fd: OwnedFd, peer: Peer, listener: u32) {
         let id = self.enrol(fd, peer, listener);
+        if let Some(tally) = self.tally {
+            tally.accepted();
+        }
         self.settle_idle(id);
         self.set_deadline(id, self.options.timeouts.head);
         // The request has mostly come already: asking for it now saves a turn.
@@ -302,6 +305,9 @@ impl Reactor {
             scheduled: NEVER,
             idle: None,
         });
+        if let Some(tally) = self.tally {
+            tally.open(1);
+        }
         ConnId {
             index: index as u32,
             generation,

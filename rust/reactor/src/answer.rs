@@ -48,7 +48,12 @@ impl Reactor {
             return Some(0);
         }
         match client.transport.write(slices) {
-            Ok(taken) => Some(taken),
+            Ok(taken) => {
+                if let Some(tally) = self.tally {
+                    tally.sent(taken as u64);
+                }
+                Some(taken)
+            }
             Err(_) => {
                 // What has left already must not look like the whole.
                 self.vanish(id, true);
@@ -88,7 +93,7 @@ impl Reactor {
 
     /// Sends what is queued, as far as the kernel takes it, and watches for room for the rest.
     pub fn flush(&mut self, id: ConnId) -> Progress {
-        let send = self.options.timeouts.send;
+        let (send, tally) = (self.options.timeouts.send, self.tally);
         self.send_waiting(id);
         let Some(client) = self.client(id) else {
             return Progress::Gone;
@@ -99,7 +104,11 @@ impl Reactor {
         let Client {
             outbox, transport, ..
         } = client;
-        match outbox.flush(transport) {
+        let flushed = outbox.flush(transport);
+        if let (Some(tally), Ok(taken)) = (tally, &flushed) {
+            tally.sent(*taken);
+        }
+        match flushed {
             Err(error) => {
                 if error.kind() == io::ErrorKind::UnexpectedEof {
                     let peer = client.who();
@@ -307,7 +316,7 @@ impl Reactor {
         self.send_waiting(id);
         let status = cause.status();
         let date = self.clock.date();
-        let server = self.options.server;
+        let (server, tally) = (self.options.server, self.tally);
         let Some(client) = self.client(id) else {
             return;
         };
@@ -327,6 +336,9 @@ impl Reactor {
         let peer = client.who();
         client.incoming = None;
         client.phase = Phase::Flushing { keep: false };
+        if let Some(tally) = tally {
+            tally.answer(&answer);
+        }
         client.outbox.push(Segment::Bytes(answer));
         self.settle_idle(id);
         self.emit(Event::Rejected { peer, cause });

@@ -36,6 +36,7 @@ impl Reactor {
     /// Answers a request with `answer` in the place of whoever has it, to whom its client has gone:
     /// the connection goes on under another name until it is closed. Only before a head has left.
     pub fn deny(&mut self, id: ConnId, answer: &[u8]) {
+        self.count_answer(id, answer);
         let generation = self.next_generation();
         let Some(client) = self.client(id) else {
             return;
@@ -59,6 +60,10 @@ impl Reactor {
     pub fn detach(&mut self, id: ConnId) -> Option<Detached> {
         self.send_waiting(id);
         let mut client = self.forget(id)?;
+        // What it becomes is the application's affair: something else than HTTP, mostly.
+        if let Some(tally) = self.tally {
+            tally.answer(b"HTTP/1.1 101");
+        }
         if client.interest != Interest::Unregistered {
             let _ = self.selector.remove(&client.transport);
         }
@@ -136,6 +141,9 @@ impl Reactor {
         self.client(id)?;
         self.unlink_idle(id.index);
         let client = self.clients.try_remove(id.index as usize);
+        if let Some(tally) = self.tally {
+            tally.open(-1);
+        }
         if self.lifecycle() == Lifecycle::Gone {
             self.rouse();
         }

@@ -49,7 +49,7 @@ pub struct Request {
     /// The body, whole or arriving: see [`BodyPolicy`](crate::BodyPolicy).
     pub body: Body,
     /// Which listener accepted the connection, as an index into the order they were added.
-    pub listener: usize,
+    pub listener: u32,
     /// Who asks.
     pub peer: Peer,
     /// For whom the peer speaks, if it has said so by the PROXY protocol.

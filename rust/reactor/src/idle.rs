@@ -53,6 +53,9 @@ impl Reactor {
                 younger: None,
             });
         }
+        if let Some(tally) = self.tally {
+            tally.idle(1);
+        }
     }
 
     /// Takes a connection out of the list, if it is there.
@@ -68,6 +71,9 @@ impl Reactor {
         match younger.and_then(|younger| self.links_of(younger)) {
             Some(links) => links.older = older,
             None => self.idle.youngest = older,
+        }
+        if let Some(tally) = self.tally {
+            tally.idle(-1);
         }
     }
 

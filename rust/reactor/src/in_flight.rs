@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{self, Tick};
 use crate::event::{ConnId, Request};
+use crate::figures::Tally;
 use crate::peer::Peer;
 
 /// Octets of a method and of a target that a record keeps: enough to recognise them by.
@@ -122,11 +123,12 @@ impl Slot {
 #[derive(Clone)]
 pub struct InFlight {
     slots: Arc<[Slot]>,
+    tally: Option<Tally>,
 }
 
 impl InFlight {
-    /// `slots`: how many requests can be with the application at once.
-    pub fn new(slots: usize) -> Self {
+    /// `slots`: how many requests can be with the application at once. With `tally` they are counted.
+    pub fn new(slots: usize, tally: Option<Tally>) -> Self {
         let empty = || Slot {
             fate: AtomicU8::new(Fate::Over as u8),
             record: Mutex::new(Record {
@@ -139,15 +141,20 @@ impl InFlight {
         };
         Self {
             slots: (0..slots).map(|_| empty()).collect(),
+            tally,
         }
     }
 
     /// Notes that the application gets `request` in slot `slot` now.
     pub fn enter(&self, slot: usize, request: &Request) {
         if let Some(place) = self.slots.get(slot) {
+            let started = match self.tally {
+                Some(tally) => tally.begin(slot, request.queued.since()),
+                None => request.started,
+            };
             let mut record = lock(&place.record);
             record.id = request.id;
-            record.started = request.started;
+            record.started = started;
             record.peer = request.who();
             record.method.set(request.head.method());
             record.target.set(request.head.target());
@@ -157,8 +164,13 @@ impl InFlight {
 
     /// Notes that the request in `slot` is over; says what had become of it until then.
     pub fn leave(&self, slot: usize) -> Fate {
-        let leave = |place: &Slot| Fate::of(place.fate.swap(Fate::Over as u8, SeqCst));
-        self.slots.get(slot).map_or(Fate::Over, leave)
+        let Some(place) = self.slots.get(slot) else {
+            return Fate::Over;
+        };
+        if let Some(tally) = self.tally {
+            tally.end(slot);
+        }
+        Fate::of(place.fate.swap(Fate::Over as u8, SeqCst))
     }
 
     /// What has become of the request in `slot`.

@@ -16,6 +16,7 @@ use crate::client::{Client, Phase};
 use crate::clock::{Clock, Tick};
 use crate::drain::Lifecycle;
 use crate::event::{ConnId, Event, ForeignId, TimerId};
+use crate::figures::Tally;
 use crate::idle::IdleList;
 use crate::peer::Trust;
 use crate::proxy::ProxyProtocol;
@@ -138,6 +139,8 @@ pub struct Reactor {
     pub(crate) back_at: Tick,
     /// Where the sibling workers see this one's load.
     pub(crate) seat: Option<Seat>,
+    /// Where what is done is counted.
+    pub(crate) tally: Option<Tally>,
     pub(crate) queue: VecDeque<Event>,
     pub(crate) heads: HeadPool,
     pool: Vec<Vec<u8>>,
@@ -195,6 +198,7 @@ impl Reactor {
             accepting: Accepting::Idle,
             back_at: 0,
             seat: None,
+            tally: None,
             queue: VecDeque::new(),
             heads: HeadPool::default(),
             pool: Vec::new(),

@@ -102,6 +102,9 @@ impl Reactor {
         };
         match read {
             Read::Octets(count) => {
+                if let Some(tally) = self.tally {
+                    tally.received(count);
+                }
                 let patience = self.options.timeouts.body;
                 match self.client(id) {
                     Some(client) if client.deadline_for == Awaits::Body => {
@@ -356,7 +359,7 @@ impl Reactor {
             id,
             head,
             body,
-            listener: client.listener as usize,
+            listener: client.listener,
             peer: client.peer.clone(),
             origin: client.proxying.origin().copied().map(Box::new),
             queued,
@@ -410,6 +413,7 @@ impl Reactor {
 
     fn linger_read(&mut self, id: ConnId, dropped: usize) {
         let mut sink = self.lend_buffer();
+        let tally = self.tally;
         let Some(client) = self.client(id) else {
             return;
         };
@@ -420,6 +424,9 @@ impl Reactor {
                 dropped: dropped + count,
             };
             finished = dropped + count > LINGER_OCTETS;
+            if let Some(tally) = tally {
+                tally.received(count);
+            }
             if dropped == 0 && client.lost_if_late {
                 self.late += 1;
             }

@@ -8,6 +8,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::clock::uptime;
+use crate::figures::{Counter, Figures, Totals};
 use crate::sys;
 
 /// Workers that there can be at once, those that leave included. A worker beyond has a board of its
@@ -61,6 +63,8 @@ pub(crate) struct Slot {
     standing: AtomicU32,
     /// gunicorn's number of the worker: each is greater than all before it.
     age: AtomicU64,
+    /// When it was forked, in milliseconds since the machine began.
+    pub(crate) forked_at: AtomicU64,
     /// Workers from this age on came with the settings that this one serves with: its own age, or
     /// that of the first of a reload which failed.
     pub(crate) since: AtomicU64,
@@ -122,6 +126,10 @@ pub(crate) struct Header {
     pub(crate) lease: AtomicU64,
     /// When the worker with the lease was reaped, in milliseconds since the machine began.
     pub(crate) owed_since: AtomicU64,
+    /// Workers that there have been.
+    pub(crate) started: AtomicU64,
+    /// Odd while the arbiter moves the totals of a worker that has ended.
+    pub(crate) moves: AtomicU64,
 }
 
 /// The shared memory. It is all zero at first, which means that every slot is free.
@@ -129,6 +137,10 @@ pub(crate) struct Header {
 pub(crate) struct Memory {
     pub(crate) header: Header,
     slots: [Slot; CAPACITY],
+    /// What the workers have counted that there are no more.
+    ended: Totals<Counter>,
+    /// Those of the worker that has the slot of the same number.
+    figures: [Figures; CAPACITY],
 }
 
 /// The board of one arbiter.
@@ -179,9 +191,11 @@ impl Scoreboard {
         slot.since.store(age, Ordering::Relaxed);
         slot.connections.store(0, Ordering::Relaxed);
         slot.busy_since.store(0, Ordering::Relaxed);
+        slot.forked_at.store(uptime(), Ordering::Relaxed);
         let header = &self.memory.header;
         header.newest.fetch_max(age, Ordering::Relaxed);
         header.used.fetch_max(index as u64 + 1, Ordering::Relaxed);
+        header.started.fetch_add(1, Ordering::Relaxed);
         slot.stand(Standing::Booting);
         Ok(Seat { board: self, index })
     }
@@ -190,11 +204,26 @@ impl Scoreboard {
         &self.memory.header
     }
 
+    pub(crate) fn ended(self) -> &'static Totals<Counter> {
+        &self.memory.ended
+    }
+
     /// The slots that somebody has.
     pub(crate) fn taken(self) -> impl Iterator<Item = &'static Slot> {
         let used = self.memory.header.used.load(Ordering::Relaxed) as usize;
         let slots = self.memory.slots.iter().take(used);
         slots.filter(|slot| slot.standing() != Standing::Free)
+    }
+
+    /// As [`taken`](Self::taken), with the figures of each.
+    pub(crate) fn taken_with_figures(
+        self,
+    ) -> impl Iterator<Item = (&'static Slot, &'static Figures)> {
+        let used = self.memory.header.used.load(Ordering::Relaxed) as usize;
+        let slots = self.memory.slots.iter().zip(&self.memory.figures);
+        slots
+            .take(used)
+            .filter(|(slot, _)| slot.standing() != Standing::Free)
     }
 }
 
@@ -208,6 +237,10 @@ pub struct Seat {
 impl Seat {
     pub(crate) fn slot(self) -> &'static Slot {
         &self.board.memory.slots[self.index]
+    }
+
+    pub(crate) fn figures(self) -> &'static Figures {
+        &self.board.memory.figures[self.index]
     }
 
     pub(crate) fn board(self) -> Scoreboard {
@@ -236,6 +269,7 @@ impl Seat {
     /// The arbiter has reaped the worker.
     pub fn vacate(self) {
         self.owe();
+        self.board.keep_totals(self.figures());
         self.slot().stand(Standing::Free);
     }
 

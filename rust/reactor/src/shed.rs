@@ -22,9 +22,16 @@ const BUSY: &str = "the worker is busy: the request has waited for too long";
 /// When a request began to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queued {
+    /// In milliseconds since the machine began.
     at: Tick,
     /// How much had been yielded by then.
     behind: u32,
+}
+
+impl Queued {
+    pub(crate) fn since(self) -> Tick {
+        self.at
+    }
 }
 
 /// The requests that have not got to the application.
@@ -41,7 +48,7 @@ impl Reactor {
     /// What a request that waits from now on says of that.
     pub(crate) fn queued_now(&self) -> Queued {
         Queued {
-            at: self.clock.now(),
+            at: self.clock.uptime(),
             behind: self.yielded,
         }
     }
@@ -53,7 +60,7 @@ impl Reactor {
 
     /// For how many milliseconds a request has waited, give or take a few.
     pub fn waited(&self, request: &Request) -> u64 {
-        self.clock.now().saturating_sub(request.queued.at)
+        self.clock.uptime().saturating_sub(request.queued.at)
     }
 
     /// Looks once more at a request that is about to get to the application, for a caller that keeps
@@ -71,6 +78,9 @@ impl Reactor {
         };
         if !is_there {
             self.turned_away.gone += 1;
+            if let Some(tally) = self.tally {
+                tally.abandoned();
+            }
             self.send_waiting(request.id);
             self.drop_client(request.id);
             self.recycle(request.head);
@@ -97,12 +107,16 @@ impl Reactor {
 
     fn shed(&mut self, request: &Request, bound: Duration) {
         self.turned_away.shed += 1;
+        if let Some(tally) = self.tally {
+            tally.shed();
+        }
         let (id, is_head) = (request.id, request.head.method() == b"HEAD");
         let retry_after = bound.as_millis().div_ceil(1000).max(1);
         let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
         let (server, date) = (self.options.server, self.clock.date());
         let answer = encode::unavailable_answer(retry_after, BUSY, server, &date, is_head);
         self.begin_answer(id);
+        self.count_answer(id, &answer);
         if self.write(id, &[&answer]) != Progress::Gone {
             self.finish(id, false);
         }

@@ -1,5 +1,5 @@
 //! All the `unsafe` of this floor: registering descriptors with the
-//! poller, receiving into spare memory, asking for what is unsent and for the time, blocking and
+//! poller, receiving into spare memory, asking for what is unsent, for a backlog and for the time, blocking and
 //! raising signals, watching forks, and sharing memory with them.
 
 use std::io;
@@ -62,7 +62,19 @@ pub(crate) fn monotonic_coarse() -> u64 {
     milliseconds(libc::CLOCK_MONOTONIC_COARSE)
 }
 
+/// Microseconds since the machine began, exactly.
+pub(crate) fn monotonic_micros() -> u64 {
+    let (seconds, nanoseconds) = read_clock(libc::CLOCK_MONOTONIC);
+    seconds * 1_000_000 + nanoseconds / 1000
+}
+
 fn milliseconds(clock: libc::clockid_t) -> u64 {
+    let (seconds, nanoseconds) = read_clock(clock);
+    seconds * 1000 + nanoseconds / 1_000_000
+}
+
+/// Seconds and nanoseconds.
+fn read_clock(clock: libc::clockid_t) -> (u64, u64) {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -70,7 +82,21 @@ fn milliseconds(clock: libc::clockid_t) -> u64 {
     // SAFETY: the call writes one timespec. Both clocks are there on every Linux.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     // Neither part is ever negative on these clocks.
-    time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
+    (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs())
+}
+
+/// Clients that wait to be accepted from a TCP listener; `None` of any other.
+pub(crate) fn backlog(listener: impl AsFd) -> Option<u32> {
+    // Of `struct tcp_info` as Linux 2.6 had it already. Behind eight octets and four numbers comes
+    // tcpi_unacked, which of a listener is the length of its queue (tcp_get_info in net/ipv4/tcp.c).
+    let mut info = [0_u32; 26];
+    let mut size = size_of_val(&info) as libc::socklen_t;
+    let fd = listener.as_fd().as_raw_fd();
+    let octets = info.as_mut_ptr().cast();
+    // SAFETY: the descriptor is open, and getsockopt(2) writes no more than `size` octets.
+    let done =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, octets, &raw mut size) };
+    (done == 0).then_some(info[6])
 }
 
 /// Leaves all signals to other threads: a call that one is to interrupt is not on this one.

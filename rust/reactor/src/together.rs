@@ -139,7 +139,11 @@ impl Reactor {
         if !client.outbox.is_empty() {
             return self.write(id, &[whole]);
         }
-        match client.transport.write_more(whole) {
+        let written = client.transport.write_more(whole);
+        if let (Some(tally), Ok(taken)) = (self.tally, &written) {
+            tally.sent(*taken as u64);
+        }
+        match written {
             Ok(taken) if taken == whole.len() => Progress::Accepted,
             Ok(taken) => self.write(id, &[&whole[taken..]]),
             Err(_) => {

@@ -100,7 +100,7 @@ impl Builder {
     ) -> Result<Bound<'py, PyDict>, Failure> {
         let head = &request.head;
         // There is one for each listener that the reactor was given.
-        let template = &self.templates[request.listener];
+        let template = &self.templates[request.listener as usize];
         let (environ, known) = self.with_fields(py, template, request, objects)?;
         environ.set_item(intern!(py, "wsgi.input"), &objects.input)?;
         environ.set_item(intern!(py, "wsgi.early_hints"), &objects.early_hints)?;

@@ -150,6 +150,7 @@ impl Exchange {
         state.answer = Answer::Over;
         let mut reactor = self.gateway.reactor();
         reactor.begin_answer(state.id);
+        reactor.count_answer(state.id, whole);
         reactor.write(state.id, &[whole]);
         true
     }

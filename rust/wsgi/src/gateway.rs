@@ -8,7 +8,7 @@ use meinheld_protocol::encode;
 use meinheld_protocol::{Head, Status};
 use meinheld_reactor::{
     ConnId, Event, Fate, ForeignId, HeadSent, InFlight, Lifecycle, Progress, Reactor, Record, Seat,
-    Standing, forked_child,
+    Standing, Tally, forked_child,
 };
 use pyo3::prelude::*;
 
@@ -63,6 +63,8 @@ pub(crate) struct Gateway {
     pub(crate) watcher: Arc<Watcher>,
     pub(crate) in_flight: InFlight,
     seat: Seat,
+    /// None without a status endpoint.
+    tally: Option<Tally>,
     /// None where nothing is to be watched for.
     pub(crate) watchdog: OnceLock<Arc<Watchdog>>,
     pub(crate) sendfile: bool,
@@ -86,6 +88,7 @@ impl Gateway {
         reactor: Reactor,
         face: Face,
         seat: Seat,
+        tally: Option<Tally>,
         signals: ForeignId,
         options: &Options,
     ) -> Self {
@@ -95,8 +98,9 @@ impl Gateway {
             way: Way::new(options.threads, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,
-            in_flight: InFlight::new(options.threads * PLACES),
+            in_flight: InFlight::new(options.threads * PLACES, tally),
             seat,
+            tally,
             watchdog: OnceLock::new(),
             sendfile: options.sendfile,
             keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
@@ -255,6 +259,9 @@ impl Gateway {
         self.beats.fetch_add(1, Ordering::Relaxed);
         if let Some(watchdog) = self.watchdog.get() {
             watchdog.beaten(py);
+        }
+        if let Some(tally) = self.tally {
+            tally.beat();
         }
         if !goes_on {
             self.leave();

@@ -33,6 +33,7 @@ mod seat;
 mod serve;
 mod shed;
 mod socket;
+mod status;
 mod watchdog;
 mod watcher;
 mod way;
@@ -63,6 +64,8 @@ mod _core {
     use crate::seat::Verdict;
     #[pymodule_export]
     use crate::socket::ClientSocket;
+    #[pymodule_export]
+    use crate::status::Status;
     #[pymodule_export]
     use crate::worker::Loop;
 }

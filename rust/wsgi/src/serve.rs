@@ -98,8 +98,11 @@ impl Service {
         let outcome = match fault {
             // Known before the application was called, which then need not be.
             Some(fault) => {
-                let send =
-                    |answer: &[u8]| self.gateway.reactor().write(id, &[answer]) != Progress::Gone;
+                let send = |answer: &[u8]| {
+                    let mut reactor = self.gateway.reactor();
+                    reactor.count_answer(id, answer);
+                    reactor.write(id, &[answer]) != Progress::Gone
+                };
                 self.refuse(py, &request, fault, send)
             }
             None => self.answer(py, slot, &mut request),

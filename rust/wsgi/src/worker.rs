@@ -34,9 +34,13 @@ impl Loop {
     /// Makes a loop that listens at once and accepts when it runs.
     ///
     /// `listeners` are tuples of a listening descriptor, the `environ` of its requests, and the
-    /// path where it is a unix socket. `signals` is the descriptor that signals make readable.
+    /// path where it is a unix socket. `signals` is the descriptor that signals make readable. With
+    /// `counts` the worker's figures are kept where its siblings read them.
     #[new]
-    #[pyo3(signature = (application, face, *, seat, listeners, signals, file_wrapper, options))]
+    #[pyo3(signature = (
+        application, face, *, seat, listeners, signals, file_wrapper, options, counts
+    ))]
+    #[allow(clippy::too_many_arguments)] // Named one by one in Python.
     fn new(
         application: Py<PyAny>,
         face: &Bound<'_, PyAny>,
@@ -45,6 +49,7 @@ impl Loop {
         signals: i32,
         file_wrapper: Py<PyAny>,
         options: &Bound<'_, Options>,
+        counts: bool,
     ) -> PyResult<Self> {
         let py = face.py();
         let options = options.get();
@@ -61,7 +66,12 @@ impl Loop {
         if options.shares_listeners {
             reactor.sit(seat);
         }
-        let gateway = Arc::new(Gateway::new(reactor, face, seat, signals, options));
+        let tally = counts.then(|| seat.tally(options.threads));
+        if let Some(tally) = tally {
+            reactor.count(tally);
+        }
+        let gateway = Gateway::new(reactor, face, seat, tally, signals, options);
+        let gateway = Arc::new(gateway);
         let environs = Builder::new(templates, options.script_name.clone());
         Ok(Self {
             service: Service {

@@ -195,6 +195,7 @@ impl Exchange {
                     body,
                     persistent,
                 } = begun.finish(&reactor.date(), may_stay);
+                reactor.count_answer(state.id, &head);
                 state.storage = head;
                 let sending = Sending {
                     body,
