@@ -232,22 +232,26 @@ impl Reactor {
                 Event::Request(request)
                     if self.has_waited(&request) || self.client(request.id).is_none() =>
                 {
-                    if let Some(event) = self.still_wanted(request) {
-                        return Some(self.hand_out(event));
+                    if let Some(mut event) = self.still_wanted(request) {
+                        self.hand_out(&mut event);
+                        return Some(event);
                     }
                 }
-                event => return Some(self.hand_out(event)),
+                mut event => {
+                    self.hand_out(&mut event);
+                    return Some(event);
+                }
             }
         }
     }
 
-    fn hand_out(&mut self, mut event: Event) -> Event {
-        if let Event::Request(request) = &mut event {
+    #[inline]
+    fn hand_out(&mut self, event: &mut Event) {
+        if let Event::Request(request) = event {
             request.started = self.clock.uptime();
         }
         self.together.call();
         self.yielded = self.yielded.wrapping_add(1);
-        event
     }
 
     /// How many events [`poll`](Self::poll) would yield now. Answering this many and then looking

@@ -127,7 +127,7 @@ impl Loop {
             let turn = Instant::now();
             let mut next = pool.first();
             while let Some(request) = next {
-                let taken = self.take(py, &mut place, request);
+                let taken = self.take_waited(py, &mut place, request);
                 let goes_on = if place.lost {
                     pool.found()
                 } else {
@@ -315,22 +315,24 @@ impl Loop {
         }
     }
 
-    /// Serves one request, unless its client has left while it waited.
-    fn take(&self, py: Python<'_>, slot: &mut Slot, mut request: Request) -> PyResult<()> {
-        if self.service.gateway.way.is_threaded() {
+    /// Serves one request on a thread of the application's, unless its client has left while it
+    /// waited for one, or it has waited for too long.
+    fn take_waited(&self, py: Python<'_>, slot: &mut Slot, request: Request) -> PyResult<()> {
+        let wanted = {
             let mut reactor = self.service.gateway.reactor();
             if let Some(head) = slot.spent.take() {
                 reactor.recycle(head);
             }
-            request = match reactor.still_wanted(request) {
-                Some(Event::Request(request)) => request,
-                Some(other) => {
-                    drop(reactor);
-                    return self.handle(py, slot, other);
-                }
-                None => return Ok(()),
-            };
+            reactor.still_wanted(request)
+        };
+        match wanted {
+            Some(event) => self.handle(py, slot, event),
+            None => Ok(()),
         }
+    }
+
+    /// Serves one request.
+    fn take(&self, py: Python<'_>, slot: &mut Slot, request: Request) -> PyResult<()> {
         self.count(py)?;
         self.service.serve(py, slot, request)
     }
