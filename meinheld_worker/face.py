@@ -68,6 +68,10 @@ class Face:
         except RuntimeError as error:
             self._log.warning("One thread is stuck, and none can take its place: %s", error)
 
+    def tell_greenlets(self) -> None:
+        """Something hangs. Not called by the loop, which never waits for a logger that hangs."""
+        watchdog.tell_greenlets(self._log)
+
     def draining(self) -> None:
         """Let go of the listeners: once the arbiter has too, new clients are refused at once."""
         self._worker.seat.leaving()

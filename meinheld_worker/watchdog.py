@@ -3,17 +3,22 @@
 import contextlib
 import faulthandler
 import fcntl
+import gc
 import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from meinheld_worker import _core
 
 #: Octets of stacks that fit the pipe, of 100 threads 30 calls deep. More is cut, never waited for.
 PIPE = 256 * 1024
+#: Greenlets that are shown.
+GREENLETS = 100
 
 
 def watch(loop: _core.Loop, timeout: int, request_timeout: float | None, log: Any) -> None:
@@ -38,6 +43,17 @@ def renew(loop: _core.Loop, log: Any) -> None:
         loop.report_to(_descriptor(log))
     except OSError as error:
         log.warning("The watchdog reports to the error log's old file: %s", error)
+
+
+def tell_greenlets(log: Any) -> None:
+    """Log where greenlets are suspended, whoever has made them; ``faulthandler`` shows threads."""
+    kind = getattr(sys.modules.get("greenlet"), "greenlet", None)
+    if kind is None:
+        return
+    suspended = (one for one in gc.get_objects() if isinstance(one, kind) and one.gr_frame)
+    for one in islice(suspended, GREENLETS):
+        stack = "".join(traceback.format_stack(one.gr_frame))
+        log.warning("Suspended while something hangs: %r\n%s", one, stack)
 
 
 def _write_stacks(log: Any) -> tuple[int, int] | None:

@@ -55,6 +55,21 @@ def is_held(environ, start_response):
     return text(start_response, f"let go {name}")
 
 
+def sleeper():
+    greenlet.getcurrent().parent.switch()
+
+
+@app.route
+def leaves_a_greenlet_and_sleeps(environ, start_response):
+    global greenlet
+    import greenlet
+    suspended = greenlet.greenlet(sleeper)
+    suspended.switch()
+    note("hangs")
+    wait_for_file("open-gate")
+    return text(start_response, "let go")
+
+
 @app.route
 def streams(environ, start_response):
     start_response("200 OK", [])
@@ -223,6 +238,15 @@ def test_reports_go_to_the_error_log_also_after_usr1_has_reopened_it(way: str) -
         is_reported(server, pid, way)
         assert "[WATCHDOG]" not in old.read_text()
         is_replaced(server, pid)
+
+
+def test_suspended_greenlets_are_shown_where_the_gil_can_be_had() -> None:
+    with start(timeout=2) as server, server.client() as client, arbiter_asleep(server):
+        client.send(request("GET", "/leaves_a_greenlet_and_sleeps"))
+        server.wait_for_log("Suspended while something hangs: <greenlet.greenlet object")
+        server.wait_for_log(r'File ".*app\.py", line \d+, in sleeper$')
+        Gate(server).open()
+        assert client.response().text == "let go"
 
 
 @pytest.mark.inline_only

@@ -170,6 +170,13 @@ impl Face {
         }
     }
 
+    /// Something hangs: greenlets that are suspended may be what it waits for.
+    pub(crate) fn tell_greenlets(&self, py: Python<'_>) {
+        if let Err(error) = self.object.call_method0(py, "tell_greenlets") {
+            error.write_unraisable(py, None);
+        }
+    }
+
     pub(crate) fn warn(&self, py: Python<'_>, message: String) -> PyResult<()> {
         self.survive(py, self.object.call_method1(py, "warn", (message,)))
     }

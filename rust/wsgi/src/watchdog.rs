@@ -14,14 +14,15 @@
 //! Stacks are written by a signal's handler into a pipe that does not block, and this thread, which
 //! nobody waits for, copies them to the log. Of a worker that hangs the signal is raised at once. Else
 //! the loop raises it at its next beat: the thread that handles it then has the GIL, and so no other
-//! one changes the stacks while they are read.
+//! one changes the stacks while they are read. `faulthandler` knows threads only: greenlets that are
+//! suspended are told by a thread that waits for the interpreter, which this one never does.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meinheld_reactor::{Fate, HandledSignal, HeadSent, InFlight, Record, block_signals, uptime};
 use pyo3::Python;
@@ -36,6 +37,8 @@ const LATE: u64 = BEAT + 100;
 /// After this time the watchdog looks again before it reports: of a process that was stopped, every
 /// thread is late.
 const SECOND_LOOK: u64 = 50;
+/// How late suspended greenlets may be told: what they do later says nothing of the hang.
+const GREENLETS_WITHIN: Duration = Duration::from_secs(1);
 /// From look to look while the worker hangs.
 const NEXT_LOOK: u64 = 1000;
 
@@ -212,6 +215,26 @@ impl Watch {
         }
         self.watchdog.log.write(report.octets());
         self.watchdog.raise();
+        self.tell_greenlets();
+    }
+
+    /// Has suspended greenlets told, if the interpreter can be had in time.
+    fn tell_greenlets(&self) {
+        let (gateway, asked) = (Weak::clone(&self.gateway), Instant::now());
+        let tell = move || {
+            block_signals();
+            Python::try_attach(|py| {
+                if let Some(gateway) = gateway.upgrade()
+                    && asked.elapsed() <= GREENLETS_WITHIN
+                {
+                    gateway.face.tell_greenlets(py);
+                }
+            });
+        };
+        // Where there can be no thread, the report does without.
+        let _ = thread::Builder::new()
+            .name("meinheld-green".into())
+            .spawn(tell);
     }
 
     /// Reports requests that have been with the application for as long as `timeout`, each once;
@@ -235,6 +258,7 @@ impl Watch {
         if !overdue.requests.is_empty() {
             self.watchdog.log.write(report.octets());
             self.watchdog.wanted.store(true, Relaxed);
+            self.tell_greenlets();
         }
         overdue.next
     }
