@@ -203,7 +203,7 @@ def test_after_usr2_the_new_arbiter_answers_on_the_path(endpoint: Endpoint) -> N
 def test_after_usr2_both_arbiters_answer_on_the_port() -> None:
     # A port that is ours, and that nobody listens on yet.
     with socket.socket() as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", 0))
         endpoint = Endpoint(reserved.getsockname())
         with fleet(endpoint) as (server, old), master_of(server, upgraded(server)):

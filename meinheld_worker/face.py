@@ -59,14 +59,23 @@ class Face:
         self._worker.alive = False
         return self._worker.leaves()
 
-    def replace_thread(self) -> None:
-        """Have another thread take the place of one that is stuck."""
+    def replace_thread(self) -> bool:
+        """Have another thread take the place of one that is stuck; return whether it does."""
         threads = self._worker.threads
         try:
             if threads:
                 threads.add()
         except RuntimeError as error:
             self._log.warning("One thread is stuck, and none can take its place: %s", error)
+            return False
+        return True
+
+    def overwhelmed(self) -> bool:
+        """More threads are stuck than there were; return whether to leave at once."""
+        if self._worker.alive:
+            self._log.warning("More threads are stuck than can be replaced: leaving")
+        self._worker.alive = False
+        return self._worker.leaves()
 
     def tell_greenlets(self) -> None:
         """Something hangs. Not called by the loop, which never waits for a logger that hangs."""

@@ -58,22 +58,32 @@ def configured() -> Address | None:
 
 def listen(address: Address, cfg: Any, log: Any) -> Any:
     """Open the socket, which workers inherit. One at the same address, of the arbiter that this one
-    replaces (USR2), goes on listening beside it, or on a unix socket without a name.
+    replaces (USR2), goes on listening beside it, or on a unix socket without a name; an address of
+    anybody else's is refused.
 
     Raises:
         RuntimeError: one line that says why there is none.
     """
+    # As gunicorn itself knows it.
+    replaces_another = "GUNICORN_PID" in os.environ
     try:
+        # Of port 0 each gets another.
+        if address in cfg.address and address[1:] != (0,):
+            raise ValueError("the site itself is to listen there")
         if isinstance(address, str):
+            if not replaces_another and _answers(address):
+                raise ValueError("another process listens there")
             # Removes a stale one; its mode and owner are those of gunicorn's own.
             listener = UnixSocket(address, cfg, log).sock
         else:
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             listener = socket.socket(family)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, replaces_another)
             listener.bind(address)
             listener.listen()
+            # For the arbiter that replaces this one, and no other.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.setblocking(False)
     except (OSError, ValueError) as error:
         setting = os.environ.get(STATUS)
@@ -82,6 +92,15 @@ def listen(address: Address, cfg: Any, log: Any) -> Any:
     listener.set_inheritable(False)
     log.info("Status at: %s", _shown(listener))
     return listener
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _shown(listener: Any) -> str:

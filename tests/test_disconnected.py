@@ -11,7 +11,7 @@ from procfs import threads_named
 from thread_pool import UNIX, Gate
 
 APP = """
-import os, threading, time
+import os, subprocess, threading, time
 from apps.hold import wait_for_file
 from apps.notes import note
 from apps.routes import Routes, text
@@ -70,6 +70,20 @@ def registers_many(environ, start_response):
 @app.route
 def registers_and_returns(environ, start_response):
     environ["meinheld.disconnected"].register(lambda: note("called too late"))
+    return text(start_response, "answered")
+
+
+def ends_a_child():
+    child = subprocess.Popen(["sleep", "60"])
+    child.terminate()
+    note(f"ended by signal {-child.wait(30)}")
+
+
+@app.route
+def is_called_back_to_end_a_child(environ, start_response):
+    environ["meinheld.disconnected"].register(ends_a_child)
+    note("waits")
+    wait_for_file("open-gate")
     return text(start_response, "answered")
 
 
@@ -208,6 +222,16 @@ def test_each_callback_is_called_once_whatever_others_raise(server: Server) -> N
     server.wait_for_log("Error in a callback of meinheld.disconnected")
     server.wait_for_log("ZeroDivisionError")
     assert server.get("/looks").text == "False"
+
+
+def test_what_a_callback_starts_can_be_ended_by_signals(server: Server) -> None:
+    with server.client() as client:
+        client.send(request("GET", "/is_called_back_to_end_a_child"))
+        server.wait_for_note("waits")
+        client.half_close()
+        server.wait_for_note("ended by signal 15")
+        Gate(server).open()
+        assert client.response().text == "answered"
 
 
 def test_no_callback_is_called_when_the_request_is_over(server: Server) -> None:

@@ -48,6 +48,18 @@ def closes(environ, start_response):
     return Closing([b"late"])
 
 
+class SlowToClose(list):
+    def close(self):
+        wait_for_file("open-gate")
+        note("closed")
+
+
+@app.route
+def closes_slowly(environ, start_response):
+    start_response("200 OK", [("Content-Length", "300000")])
+    return SlowToClose([b"x" * 300_000])
+
+
 @app.route
 def writes(environ, start_response):
     wait_for_file("open-gate")
@@ -236,6 +248,57 @@ def test_as_many_stuck_threads_as_there_are_have_others_take_their_place() -> No
         assert server.worker_pid() == pid
 
 
+def test_an_answer_that_is_complete_arrives_whatever_its_close_does() -> None:
+    with start() as server, server.client(receive_buffer=8192) as client:
+        pid = server.worker_pid()
+        client.send(request("GET", "/closes_slowly"))
+        head = client.read_until(b"\r\n\r\n")
+        assert b"200 OK" in head
+        if THREADED:
+            # Inline close() is called when the kernel has all of it.
+            server.wait_for_log(CUT_OFF % (pid, "Connection closed, .*", "closes_slowly"))
+        assert len(client.read_until_closed()) == 300_000
+        server.wait_for_log(CUT_OFF % (pid, "Connection closed, .*", "closes_slowly"))
+        Gate(server).open()
+        server.wait_for_note("closed")
+        assert server.get("/pid").text == str(pid)
+
+
+@pytest.mark.own_threads
+def test_threads_whose_clients_have_gone_are_replaced_too() -> None:
+    with start("--threads", str(THREADS)) as server:
+        pid = server.worker_pid()
+        for number in range(THREADS):
+            with server.client() as client:
+                client.send(request("GET", "/is_held"))
+                server.wait_for_note("held", number + 1)
+                client.reset()
+        gone = CUT_OFF % (pid, "Given up, its client has gone", "is_held")
+        server.wait_for_log(gone, THREADS)
+        assert len(together(server, THREADS)) == THREADS
+        Gate(server).open()
+        eventually(lambda: len(thread_names(pid)) == THREADS, "those that come back end")
+
+
+@pytest.mark.own_threads
+def test_threads_that_come_back_at_once_are_not_taken_for_stuck() -> None:
+    """They do when they wait for a body: the cut wakes them."""
+    head = b"POST /reads HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"
+    with start("--threads", str(THREADS)) as server:
+        pid = server.worker_pid()
+        for _ in range(THREADS + 1):
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(server.client()) for _ in range(THREADS)]
+                for client in clients:
+                    client.send(head)
+                for client in clients:
+                    is_denied(server, client, pid, "reads")
+        eventually(lambda: len(thread_names(pid)) == THREADS, "as many as at first")
+        assert len(together(server, THREADS)) == THREADS
+        assert server.worker_pid() == pid
+        assert "leaving" not in server.stderr_text()
+
+
 @pytest.mark.own_threads
 def test_when_one_more_is_stuck_the_worker_is_replaced() -> None:
     with start("--threads", str(THREADS)) as server:
@@ -244,7 +307,7 @@ def test_when_one_more_is_stuck_the_worker_is_replaced() -> None:
             with server.client() as client:
                 client.send(request("GET", "/is_held"))
                 is_denied(server, client, pid, "is_held")
-        server.wait_for_log(r"\[WATCHDOG\] More threads are stuck than there were at first")
+        server.wait_for_log("More threads are stuck than can be replaced: leaving")
         # With what it left behind it does not wait for graceful_timeout.
         server.wait_for_log("Left behind, still with the application: GET /is_held", THREADS + 1)
         eventually(lambda: pid not in server.worker_pids(), "it has left")
@@ -253,7 +316,7 @@ def test_when_one_more_is_stuck_the_worker_is_replaced() -> None:
 
 @pytest.mark.own_threads
 def test_when_every_thread_is_stuck_those_that_wait_for_one_are_turned_away() -> None:
-    with start("--threads", str(THREADS)) as server:
+    with start("--threads", str(THREADS), "--access-logfile", "-") as server:
         pid = server.worker_pid()
         for held in range(0, 2 * THREADS, THREADS):
             with contextlib.ExitStack() as stack:
@@ -268,5 +331,6 @@ def test_when_every_thread_is_stuck_those_that_wait_for_one_are_turned_away() ->
                 # The first time others have taken their place, the second time nobody has.
                 assert waiting.response().status == (503 if held else 200)
         server.wait_for_log("Every thread is stuck: answered 1 with 503")
+        eventually(lambda: '"GET /pid HTTP/1.1" 503 ' in server.stdout_text(), "its record")
         eventually(lambda: pid not in server.worker_pids(), "it has left")
         assert server.get("/pid").text != str(pid)

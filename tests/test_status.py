@@ -445,6 +445,35 @@ def test_a_path_that_cannot_be_had_stops_gunicorn_with_one_line(
     assert there != "a file" or path.read_text() == "precious"
 
 
+def is_refused(server: Server, why: str) -> None:
+    assert server.wait() != 0
+    said = server.stderr_text()
+    assert f": {why}. Accepted: unix:/path" in said
+    assert "Traceback" not in said
+
+
+@ONCE
+def test_the_address_of_another_server_is_not_taken_away(elsewhere: Endpoint) -> None:
+    with start(elsewhere), Server.start(APP, env=elsewhere.env, ready=False) as other:
+        is_refused(other, "another process listens there")
+        assert elsewhere.states() == (200, 200)
+
+
+@ONCE
+def test_the_port_of_another_server_is_not_shared() -> None:
+    with Server.start(APP, config={"raw_env": ["MEINHELD_STATUS=127.0.0.1:0"]}) as server:
+        found = server.wait_for_log(r"Status at: http://(\S+)$")
+        with Server.start(APP, env={"MEINHELD_STATUS": found[1]}, ready=False) as other:
+            assert other.wait() != 0
+            assert "Address already in use" in other.stderr_text()
+
+
+@ONCE
+def test_the_sites_own_address_is_not_taken(elsewhere: Endpoint) -> None:
+    with Server.start(APP, env=elsewhere.env, binds=[elsewhere.setting], ready=False) as server:
+        is_refused(server, "the site itself is to listen there")
+
+
 @ONCE
 def test_the_mode_of_the_socket_follows_gunicorns_umask(elsewhere: Endpoint) -> None:
     with start(elsewhere, "--umask", "077"):

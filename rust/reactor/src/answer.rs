@@ -26,13 +26,17 @@ pub enum Progress {
     Gone,
 }
 
-/// Whether the head of an answer that is not finished has left.
+/// What a client has of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadSent {
-    /// Another answer can still take its place.
-    No,
-    /// It has, or waits to.
-    Yes,
+pub enum Stage {
+    /// Nothing: another answer can still take its place.
+    Awaited,
+    /// Its head, or that waits to leave.
+    Begun,
+    /// It was [finished](Reactor::finish).
+    Finished,
+    /// There is no client any more, or its socket was given away.
+    Gone,
 }
 
 /// Pieces that are offered to the kernel at once, at most.
@@ -194,15 +198,14 @@ impl Reactor {
         self.client(id).is_some()
     }
 
-    /// Whether the request on `id` still waits for the end of its answer; if so, whether the head of
-    /// that has left.
-    pub fn unfinished(&mut self, id: ConnId) -> Option<HeadSent> {
-        let answering = |client: &&mut Client| client.phase == Phase::Answering;
-        let client = self.client(id).filter(answering)?;
-        Some(match client.head_left {
-            true => HeadSent::Yes,
-            false => HeadSent::No,
-        })
+    /// What the client on `id` has of its answer.
+    pub fn stage(&mut self, id: ConnId) -> Stage {
+        match self.client(id) {
+            None => Stage::Gone,
+            Some(client) if client.phase != Phase::Answering => Stage::Finished,
+            Some(client) if client.head_left => Stage::Begun,
+            Some(_) => Stage::Awaited,
+        }
     }
 
     /// The head of the answer on `id` leaves now. Says whether it may promise that another request

@@ -33,14 +33,30 @@ impl Reactor {
         }
     }
 
-    /// Answers a request with `answer` in the place of whoever has it, to whom its client has gone:
-    /// the connection goes on under another name until it is closed. Only before a head has left.
+    /// Answers a request with `answer` in the place of whoever has it, to whom its client has gone.
+    /// Only before a head has left.
     pub fn deny(&mut self, id: ConnId, answer: &[u8]) {
         self.count_answer(id, answer);
+        if let Some(id) = self.rename(id) {
+            self.begin_answer(id);
+            self.write(id, &[answer]);
+            self.finish(id, false);
+        }
+    }
+
+    /// Finishes an answer that is complete in the place of whoever has it, to whom its client has
+    /// gone.
+    pub fn dismiss(&mut self, id: ConnId) {
+        if let Some(id) = self.rename(id) {
+            self.finish(id, false);
+        }
+    }
+
+    /// Gives a connection another name, so that nobody knows it until it is closed.
+    fn rename(&mut self, id: ConnId) -> Option<ConnId> {
+        self.send_waiting(id);
         let generation = self.next_generation();
-        let Some(client) = self.client(id) else {
-            return;
-        };
+        let client = self.client(id)?;
         client.generation = generation;
         // Timers know it by its old name, and so does the selector.
         client.scheduled = NEVER;
@@ -51,9 +67,8 @@ impl Reactor {
             let _ = self.selector.remove(&client.transport);
         }
         let id = ConnId { generation, ..id };
-        self.begin_answer(id);
-        self.write(id, &[answer]);
-        self.finish(id, false);
+        self.update_interest(id);
+        Some(id)
     }
 
     /// Gives the connection away: the reactor forgets it, and no answer is written.

@@ -159,6 +159,9 @@ pub(crate) struct Figures {
     open: Counter,
     idle: Counter,
     pub(crate) totals: Totals<Counter>,
+    /// The busiest that it was seen, in microseconds: a request that ends while its worker is looked
+    /// at may be counted twice, and what is shown must not go back.
+    busy_shown: AtomicU64,
     /// When the request in each place began, in microseconds since the machine began; 0 for none.
     begun: [Counter; PLACES],
 }
@@ -196,6 +199,8 @@ impl Figures {
         let ages = self.begun.iter().map(Counter::get).filter(|at| *at != 0);
         let ages: Vec<u64> = ages.map(|at| now.saturating_sub(at)).collect();
         let idle = self.idle.get();
+        let busy = self.totals.duration.sum.get() + ages.iter().sum::<u64>();
+        let busy = self.busy_shown.fetch_max(busy, Relaxed).max(busy);
         Some(Doing {
             pid,
             age: since(forked_at),
@@ -205,7 +210,7 @@ impl Figures {
             in_flight: ages.len() as u64,
             oldest: ages.iter().max().copied(),
             answers: self.totals.answers.each_ref().map(Counter::get),
-            busy: self.totals.duration.sum.get() + ages.iter().sum::<u64>(),
+            busy,
         })
     }
 
@@ -219,6 +224,7 @@ impl Figures {
         for counter in [&self.pid, &self.beaten_at, &self.open, &self.idle] {
             counter.set(0);
         }
+        self.busy_shown.store(0, Relaxed);
         for place in &self.begun {
             place.set(0);
         }
@@ -279,7 +285,6 @@ impl Tally {
     pub(crate) fn end(self, place: usize) {
         if let Some(begun) = self.figures.begun.get(place) {
             let took = sys::monotonic_micros().saturating_sub(begun.get());
-            // In this order what is busy never looks longer than it was.
             begun.set(0);
             self.figures.totals.duration.add(took, self.is_alone());
         }

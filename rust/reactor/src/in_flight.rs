@@ -49,6 +49,10 @@ pub struct Record {
 }
 
 impl Record {
+    fn is(&self, other: &Self) -> bool {
+        self.id == other.id && self.started == other.started
+    }
+
     /// Its connection.
     pub fn id(&self) -> ConnId {
         self.id
@@ -84,25 +88,31 @@ pub enum Fate {
     Over = 0,
     /// The application has it.
     Open = 1,
+    /// The application has answered it, and has not come back from `close()`.
+    Answered = 2,
+    /// The application has taken its socket over, and may keep it.
+    TakenOver = 3,
     /// The application has it still, but an answer of ours has left.
-    Denied = 2,
-    /// The application has it still, but its connection was aborted.
-    Aborted = 3,
+    Denied = 4,
+    /// The application has it still, but its connection was ended.
+    Ended = 5,
 }
 
 impl Fate {
     fn of(value: u8) -> Self {
         match value {
             1 => Self::Open,
-            2 => Self::Denied,
-            3 => Self::Aborted,
+            2 => Self::Answered,
+            3 => Self::TakenOver,
+            4 => Self::Denied,
+            5 => Self::Ended,
             _ => Self::Over,
         }
     }
 
     /// Whether the request was taken from the application, which may never come back.
     pub fn is_cut(self) -> bool {
-        matches!(self, Self::Denied | Self::Aborted)
+        matches!(self, Self::Denied | Self::Ended)
     }
 }
 
@@ -115,6 +125,11 @@ struct Slot {
 impl Slot {
     fn fate(&self) -> Fate {
         Fate::of(self.fate.load(SeqCst))
+    }
+
+    fn step(&self, from: Fate, to: Fate) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        self.fate.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 }
 
@@ -178,16 +193,36 @@ impl InFlight {
         self.slots.get(slot).map_or(Fate::Over, Slot::fate)
     }
 
-    /// Notes that `request` was taken from the application, unless it is over or was taken before;
-    /// says whether this did. A later one of the same connection began later, unless this one took
-    /// no time.
-    pub fn cut(&self, request: &Record, fate: Fate) -> bool {
-        self.slots.iter().any(|slot| {
+    /// Notes that the request in `slot` was answered, unless it was taken from the application.
+    pub fn answered(&self, slot: usize) {
+        if let Some(place) = self.slots.get(slot) {
+            place.step(Fate::Open, Fate::Answered);
+        }
+    }
+
+    /// Notes that the request on `id` has become something else than HTTP.
+    pub fn taken_over(&self, id: ConnId) {
+        for slot in &*self.slots {
             let record = lock(&slot.record);
-            let is_same = record.id == request.id && record.started == request.started;
-            let cut = |was| Fate::of(was).eq(&Fate::Open).then_some(fate as u8);
-            is_same && slot.fate.fetch_update(SeqCst, SeqCst, cut).is_ok()
-        })
+            if record.id == id {
+                slot.step(Fate::Open, Fate::TakenOver);
+            }
+        }
+    }
+
+    /// What has become of `request`. A later one of the same connection began later, unless this
+    /// one took no time.
+    pub fn fate_of(&self, request: &Record) -> Fate {
+        let mut slots = self.slots.iter();
+        let found = slots.find(|slot| lock(&slot.record).is(request));
+        found.map_or(Fate::Over, Slot::fate)
+    }
+
+    /// Notes that `request`, which is as `from` says, is as `to` says; `false` where it is not.
+    pub fn step(&self, request: &Record, from: Fate, to: Fate) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| lock(&slot.record).is(request) && slot.step(from, to))
     }
 
     /// The requests in flight now, oldest first.

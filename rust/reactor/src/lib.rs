@@ -59,7 +59,7 @@ mod window;
 mod client;
 
 pub use accept::Listener;
-pub use answer::{HeadSent, Progress};
+pub use answer::{Progress, Stage};
 pub use clock::uptime;
 pub use drain::Lifecycle;
 pub use ending::Detached;
@@ -76,6 +76,6 @@ pub use snapshot::{Snapshot, Worker};
 pub use spool::Body;
 pub use status::Status;
 pub use succession::Verdict;
-pub use sys::{HandledSignal, block_signals, forked_child, local_time, watch_forks};
+pub use sys::{HandledSignal, SignalMask, block_signals, forked_child, local_time, watch_forks};
 pub use waker::Waker;
 pub use window::{BodyFault, BodyPart};

@@ -95,10 +95,10 @@ impl Status {
             timeout,
             listeners: Mutex::default(),
         });
-        seat.introduce();
         let own = Arc::clone(&status);
         let thread = thread::Builder::new().name("meinheld-status".into());
         thread.spawn(move || own.serve(&socket))?;
+        seat.introduce();
         Ok(status)
     }
 

@@ -100,12 +100,30 @@ pub(crate) fn backlog(listener: impl AsFd) -> Option<u32> {
 }
 
 /// Leaves all signals to other threads: a call that one is to interrupt is not on this one.
-pub fn block_signals() {
+/// Gives what was blocked before.
+pub fn block_signals() -> SignalMask {
     let mut all = std::mem::MaybeUninit::uninit();
-    // SAFETY: sigfillset(3) initialises the set, and pthread_sigmask(3) reads it.
-    unsafe {
+    // SAFETY: sigfillset(3) initialises the set.
+    let all = unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut());
+        all.assume_init()
+    };
+    SignalMask(all).set()
+}
+
+/// The signals that a thread blocks.
+#[derive(Clone, Copy)]
+pub struct SignalMask(libc::sigset_t);
+
+impl SignalMask {
+    /// Has this thread block these and no others; gives what it has blocked before.
+    pub fn set(self) -> Self {
+        let mut before = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: pthread_sigmask(3) reads one set and writes another, of which all zeros is one too.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, before.as_mut_ptr());
+            Self(before.assume_init())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Server, answer, echo, exchange, read_all, read_body, respond};
 use meinheld_reactor::{
-    BodyPart, BodyPolicy, Event, HeadSent, Options, Progress, Request, Segment, Timeouts,
+    BodyPart, BodyPolicy, Event, Options, Progress, Request, Segment, Stage, Timeouts,
 };
 
 fn impatient() -> Options {
@@ -270,9 +270,9 @@ fn to_whoever_has_a_request_that_was_denied_its_client_has_gone() {
     let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nlate";
     {
         let mut reactor = server.reactor.lock().unwrap();
-        assert_eq!(reactor.unfinished(id), Some(HeadSent::No));
+        assert_eq!(reactor.stage(id), Stage::Awaited);
         reactor.deny(id, answer.as_bytes());
-        assert_eq!(reactor.unfinished(id), None);
+        assert_eq!(reactor.stage(id), Stage::Gone);
         assert_eq!(reactor.write(id, &[b"too late"]), Progress::Gone);
         reactor.finish(id, true);
     }

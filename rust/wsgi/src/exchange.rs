@@ -136,6 +136,7 @@ impl Exchange {
             return None;
         }
         state.answer = Answer::TakenOver;
+        self.gateway.in_flight.taken_over(state.id);
         // Still locked: the connection must not become another request's meanwhile.
         self.gateway.reactor().detach(state.id)
     }

@@ -184,16 +184,26 @@ impl Face {
     /// The last request before `max_requests` restarts the worker is being served; whether it may
     /// leave at once.
     pub(crate) fn spent(&self, py: Python<'_>) -> PyResult<bool> {
-        let leaves = self.object.call_method0(py, "spent");
-        match leaves.and_then(|leaves| leaves.extract(py)) {
-            Ok(leaves) => Ok(leaves),
-            Err(error) => self.survive::<()>(py, Err(error)).map(|()| true),
-        }
+        self.ask(py, "spent", true)
     }
 
-    /// A thread is stuck in the application: another one is to take its place.
-    pub(crate) fn replace_thread(&self, py: Python<'_>) -> PyResult<()> {
-        self.survive(py, self.object.call_method0(py, "replace_thread"))
+    /// A thread is stuck in the application: another one is to take its place. Whether it does.
+    pub(crate) fn replace_thread(&self, py: Python<'_>) -> PyResult<bool> {
+        self.ask(py, "replace_thread", false)
+    }
+
+    /// Too many threads are stuck: the worker is to leave; whether it may at once.
+    pub(crate) fn overwhelmed(&self, py: Python<'_>) -> PyResult<bool> {
+        self.ask(py, "overwhelmed", true)
+    }
+
+    /// What a method without arguments says, or, where it fails, `otherwise`.
+    fn ask(&self, py: Python<'_>, method: &str, otherwise: bool) -> PyResult<bool> {
+        let said = self.object.call_method0(py, method);
+        match said.and_then(|said| said.extract(py)) {
+            Ok(said) => Ok(said),
+            Err(error) => self.survive::<()>(py, Err(error)).map(|()| otherwise),
+        }
     }
 
     /// The worker accepts no more connections.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use meinheld_protocol::encode;
 use meinheld_protocol::{Head, Status};
 use meinheld_reactor::{
-    ConnId, Event, Fate, ForeignId, HeadSent, InFlight, Lifecycle, Progress, Reactor, Record, Seat,
+    ConnId, Event, Fate, ForeignId, InFlight, Lifecycle, Progress, Reactor, Record, Seat, Stage,
     Standing, Tally, forked_child,
 };
 use pyo3::prelude::*;
@@ -35,6 +35,19 @@ const PLACES: usize = 3;
 
 /// Events that are handled before the sockets are looked at again, if that takes no time.
 const AT_ONCE: usize = 64;
+
+/// What became of a request that was taken from the application.
+#[derive(Clone, Copy)]
+pub(crate) enum Cut {
+    /// Its client got a 503.
+    Denied,
+    /// Its connection was aborted: the answer was half made.
+    Aborted,
+    /// Its answer was complete, and its connection was closed.
+    Closed,
+    /// Its client had gone before.
+    Abandoned,
+}
 
 /// What one turn handles: the events that were there when it began. What they bring about, the next
 /// requests of clients that pipeline, comes first only as long as that takes no time.
@@ -136,9 +149,9 @@ impl Gateway {
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop
-    /// drains when it next looks. Says whether it was to leave already.
-    pub(crate) fn leave(&self) -> bool {
-        self.leaving.swap(true, Ordering::Relaxed)
+    /// drains when it next looks.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
@@ -269,29 +282,49 @@ impl Gateway {
         Ok(())
     }
 
-    /// Takes a request from the application, unless that has answered it by now, or taken its
-    /// socket over; says what became of it. With threads its client is told, where no head has left;
-    /// else, and inline, where the answer may be half made, its connection is aborted.
-    pub(crate) fn cut_off(&self, request: &Record) -> Option<Fate> {
+    /// Takes a request from the application, unless that has finished it by now, or taken its socket
+    /// over; says what became of it.
+    pub(crate) fn cut_off(&self, request: &Record) -> Option<Cut> {
         let id = request.id();
-        let mut reactor = self.reactor();
-        let fate = match reactor.unfinished(id)? {
-            HeadSent::No if self.way.is_threaded() => Fate::Denied,
-            HeadSent::No | HeadSent::Yes => Fate::Aborted,
-        };
-        // A request leaves its slot before it is finished, for which the reactor is needed: so the
+        let threaded = self.way.is_threaded();
+        // A request leaves its place before it is finished, for which the reactor is needed: so the
         // connection cannot be with another one.
-        if !self.in_flight.cut(request, fate) {
+        let mut reactor = self.reactor();
+        let fate = self.in_flight.fate_of(request);
+        let cut = match (fate, reactor.stage(id)) {
+            // Inline the application may be about to answer, on this connection.
+            (Fate::Open, Stage::Awaited) if threaded => Cut::Denied,
+            (Fate::Open, Stage::Awaited | Stage::Begun) => Cut::Aborted,
+            (Fate::Answered, Stage::Begun) => Cut::Closed,
+            (Fate::Open | Fate::Answered, Stage::Gone) if threaded => Cut::Abandoned,
+            _ => return None,
+        };
+        let becomes = match cut {
+            Cut::Denied => Fate::Denied,
+            Cut::Aborted | Cut::Closed | Cut::Abandoned => Fate::Ended,
+        };
+        if !self.in_flight.step(request, fate, becomes) {
             return None;
         }
-        match fate {
-            Fate::Denied => self.deny(&mut reactor, id, request.is_head()),
-            _ => reactor.abort(id),
+        match cut {
+            Cut::Denied => self.deny(&mut reactor, id, request.is_head()),
+            Cut::Aborted => reactor.abort(id),
+            Cut::Closed => reactor.dismiss(id),
+            Cut::Abandoned => {}
         }
         reactor.waker().wake();
         drop(reactor);
         self.way.over(id);
-        Some(fate)
+        Some(cut)
+    }
+
+    /// Whether the application has a request, and its client nothing of the answer.
+    pub(crate) fn is_unanswered(&self, request: &Record) -> bool {
+        self.in_flight.fate_of(request) == Fate::Open
+            && matches!(
+                self.reactor().stage(request.id()),
+                Stage::Awaited | Stage::Gone
+            )
     }
 
     /// Answers a request in the place of the application, which takes too long.

@@ -25,12 +25,24 @@ const TURN: Duration = Duration::from_millis(2);
 /// Threads that are stuck in requests which were cut off.
 #[derive(Default)]
 struct Losses {
-    /// Those whose place another thread has, or is about to have.
-    replaced: usize,
+    /// Those whose place another thread has, or is about to have. Less than none for a moment, when
+    /// one comes back before it is known to be lost.
+    replaced: isize,
     /// Of these, those whose place is still empty.
     empty: usize,
     /// Those whose place stays empty until they come back.
     unreplaced: usize,
+    /// There have been such: the worker is to leave.
+    overwhelmed: bool,
+}
+
+/// What the loop is to do about [`Losses`].
+#[derive(Default)]
+pub(crate) struct Help {
+    /// Threads to be started in the places of those that are stuck.
+    pub(crate) threads: usize,
+    /// The worker is to leave.
+    pub(crate) leave: bool,
 }
 
 type Waiters = HashMap<ConnId, Vec<Thread>, foldhash::fast::RandomState>;
@@ -147,23 +159,21 @@ impl Pool {
     }
 
     /// A thread is stuck in a request that was cut off: the loop, which is woken, is to have
-    /// another one take its place. `false` where as many were replaced already as there are.
-    pub(crate) fn lose(&self) -> bool {
-        let bearable = {
+    /// another one take its place, or, where as many were replaced already as there are, to leave.
+    pub(crate) fn lose(&self) {
+        {
             let mut losses = self.losses();
-            let bearable = losses.replaced < self.threads;
-            if bearable {
+            if losses.replaced < self.threads.cast_signed() {
                 losses.replaced += 1;
                 losses.empty += 1;
             } else {
                 losses.unreplaced += 1;
+                losses.overwhelmed = true;
             }
-            bearable
-        };
+        }
         // Nobody waits for it any more.
         self.unfinished.fetch_sub(1, SeqCst);
         self.waker.wake();
-        bearable
     }
 
     /// A thread that was stuck has come back; says whether it is needed.
@@ -173,19 +183,33 @@ impl Pool {
         if needed {
             losses.unreplaced -= 1;
         } else {
-            losses.replaced = losses.replaced.saturating_sub(1);
+            losses.replaced -= 1;
         }
         needed
     }
 
-    /// How many threads are to be started in the places of those that are stuck.
-    pub(crate) fn take_empty(&self) -> usize {
-        std::mem::take(&mut self.losses().empty)
+    /// A thread could not be started in the place of one that is stuck.
+    pub(crate) fn do_without(&self) {
+        let mut losses = self.losses();
+        losses.replaced -= 1;
+        losses.unreplaced += 1;
+        losses.overwhelmed = true;
     }
 
-    /// Whether the loop is to start threads, or to turn those away who wait for none.
+    /// What is to be done, once.
+    pub(crate) fn take_help(&self) -> Help {
+        let mut losses = self.losses();
+        Help {
+            threads: std::mem::take(&mut losses.empty),
+            leave: std::mem::take(&mut losses.overwhelmed),
+        }
+    }
+
+    /// Whether the loop is to start threads, to leave, or to turn those away who wait for none.
     fn needs_help(&self) -> bool {
-        self.losses().empty > 0 || (self.is_lost() && !self.is_quiet())
+        let losses = self.losses();
+        let is_lost = losses.unreplaced >= self.threads;
+        losses.empty > 0 || losses.overwhelmed || (is_lost && !self.is_quiet())
     }
 
     /// Whether every thread is stuck.
@@ -324,9 +348,9 @@ impl Overflow {
         }
     }
 
-    /// Answers those that wait for a thread where every one is stuck; says how many that were.
-    pub(crate) fn turn_away(&mut self, gateway: &Gateway, pool: &Pool) -> usize {
-        let mut count = 0;
+    /// Answers those that wait for a thread where every one is stuck; gives them to be logged.
+    pub(crate) fn turn_away(&mut self, gateway: &Gateway, pool: &Pool) -> Vec<Request> {
+        let mut denied = Vec::new();
         while pool.is_lost() {
             let next = pool.queue.try_recv().ok();
             let Some(request) = next.or_else(|| self.requests.pop_front()) else {
@@ -335,9 +359,9 @@ impl Overflow {
             let is_head = request.head.method() == b"HEAD";
             gateway.deny(&mut gateway.reactor(), request.id, is_head);
             pool.unfinished.fetch_sub(1, SeqCst);
-            count += 1;
+            denied.push(request);
         }
-        count
+        denied
     }
 
     /// Turns the loop, without the interpreter, until that is needed: for events that are not

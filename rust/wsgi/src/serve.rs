@@ -186,6 +186,9 @@ impl Service {
             }
         }
         let outcome = self.settle(py, request, exchange, ended);
+        if let Ok(Outcome::Finished { .. }) = outcome {
+            self.gateway.in_flight.answered(slot);
+        }
         let reported = match records {
             Some(records) => self.report(py, records, objects, environ, iterable, request),
             None => self.close(py, iterable, request),

@@ -84,6 +84,8 @@ impl ClientSocket {
             .unwrap_or_else(PoisonError::into_inner);
         let taken = self.taken.get_or_try_init(py, || {
             let Detached { socket, leftover } = self.exchange.take_over().ok_or_else(closed)?;
+            // Another thread may have registered one until then.
+            self.exchange.forget_callbacks(py);
             let face = &self.exchange.gateway.face;
             // The object has a descriptor of its own: whatever is raised, none is left open.
             let taken = face.take_over(py, socket.as_raw_fd(), leftover);

@@ -24,10 +24,10 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meinheld_reactor::{Fate, HandledSignal, HeadSent, InFlight, Record, block_signals, uptime};
+use meinheld_reactor::{HandledSignal, InFlight, Record, block_signals, uptime};
 use pyo3::Python;
 
-use crate::gateway::{BEAT, Gateway};
+use crate::gateway::{BEAT, Cut, Gateway};
 use crate::report::{Log, Report, Seconds, await_octets, read_octets};
 
 /// How long before `timeout` a report is due, at most: the arbiter looks once a second.
@@ -247,7 +247,9 @@ impl Watch {
         let mut overdue = Overdue::find(&self.in_flight, timeout, self.reported_until, now);
         self.reported_until = overdue.until;
         // A stream may last, and so may what is spoken on a socket that was taken over.
-        overdue.requests.retain(|request| self.has_no_head(request));
+        overdue
+            .requests
+            .retain(|request| self.is_unanswered(request));
         let timeout = Seconds(timeout);
         let mut report = Report::default();
         for request in &overdue.requests {
@@ -263,10 +265,9 @@ impl Watch {
         overdue.next
     }
 
-    fn has_no_head(&self, request: &Record) -> bool {
+    fn is_unanswered(&self, request: &Record) -> bool {
         let gateway = self.gateway.upgrade();
-        gateway
-            .is_some_and(|gateway| gateway.reactor().unfinished(request.id()) == Some(HeadSent::No))
+        gateway.is_some_and(|gateway| gateway.is_unanswered(request))
     }
 
     /// Takes requests from the application that it has had for `limit`; says when to look again.
@@ -279,17 +280,17 @@ impl Watch {
                 continue;
             };
             let done = match gateway.cut_off(request) {
-                Some(Fate::Denied) => "Answered with 503",
-                Some(_) => "Connection aborted",
+                Some(Cut::Denied) => "Answered with 503",
+                Some(Cut::Aborted) => "Connection aborted",
+                Some(Cut::Closed) => "Connection closed, close() has not come back",
+                Some(Cut::Abandoned) => "Given up, its client has gone",
                 None => continue,
             };
             let mut report = Report::default();
             report.line(format_args!(
                 "{done}: {request}; MEINHELD_REQUEST_TIMEOUT is {limit}"
             ));
-            if !gateway.way.lose() && !gateway.leave() {
-                report.line("More threads are stuck than there were at first: the worker leaves");
-            }
+            gateway.way.lose();
             self.watchdog.log.write(report.octets());
         }
         overdue.next

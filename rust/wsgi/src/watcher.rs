@@ -162,7 +162,7 @@ impl Watcher {
     }
 
     fn keep_watch(&self, epoll: &OwnedFd) {
-        block_signals();
+        let open = block_signals();
         loop {
             let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
             // Without a limit and with all signals blocked it fails only where the descriptor does.
@@ -179,7 +179,10 @@ impl Watcher {
             if disconnected.is_empty() {
                 continue;
             }
+            // A child that a callback starts has the mask of this thread.
+            let blocked = open.set();
             Python::try_attach(|py| disconnected.into_iter().for_each(|one| one.call(py)));
+            blocked.set();
             self.watch().calls = false;
             self.returned.notify_all();
         }

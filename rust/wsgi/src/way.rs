@@ -128,13 +128,10 @@ impl Way {
         }
     }
 
-    /// The request of this thread's was cut off: the thread may never come back. `false` where the
-    /// worker cannot go on like that.
-    pub(crate) fn lose(&self) -> bool {
-        match self {
-            // The arbiter ends the worker.
-            Self::Inline => true,
-            Self::Threads(pool) => pool.lose(),
+    /// A request was cut off: its thread may never come back. Inline that is the arbiter's affair.
+    pub(crate) fn lose(&self) {
+        if let Self::Threads(pool) = self {
+            pool.lose();
         }
     }
 

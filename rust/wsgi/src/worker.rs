@@ -15,7 +15,7 @@ use crate::face::Face;
 use crate::ffi::descriptor;
 use crate::gateway::{Gateway, Share};
 use crate::options::{Options, seconds};
-use crate::pool::{Overflow, Pool};
+use crate::pool::{Help, Overflow, Pool};
 use crate::seat::Seat;
 use crate::serve::{Service, Slot};
 use crate::watchdog::{Bounds, Watchdog};
@@ -128,7 +128,7 @@ impl Loop {
             let mut next = pool.first();
             while let Some(request) = next {
                 let taken = self.take_waited(py, &mut place, request);
-                let goes_on = if place.lost {
+                let goes_on = if std::mem::take(&mut place.lost) {
                     pool.found()
                 } else {
                     pool.finished(|| gateway.is_draining());
@@ -253,15 +253,31 @@ impl Loop {
             for event in news {
                 self.handle(py, &mut Slot::new(0), event)?;
             }
-            for _ in 0..pool.take_empty() {
-                gateway.face.replace_thread(py)?;
-            }
+            self.help(py, pool, pool.take_help())?;
             let denied = overflow.turn_away(gateway, pool);
-            if denied > 0 {
-                let message = format!("Every thread is stuck: answered {denied} with 503");
+            if !denied.is_empty() {
+                let message = format!("Every thread is stuck: answered {} with 503", denied.len());
                 gateway.face.warn(py, message)?;
             }
+            for request in denied {
+                self.service.shed(py, &mut Slot::new(0), request)?;
+            }
             gateway.tend(py)?;
+        }
+        Ok(())
+    }
+
+    /// Does what has to be done where threads are stuck.
+    fn help(&self, py: Python<'_>, pool: &Pool, help: Help) -> PyResult<()> {
+        let gateway = &self.service.gateway;
+        for _ in 0..help.threads {
+            if !gateway.face.replace_thread(py)? {
+                pool.do_without();
+            }
+        }
+        if help.leave && gateway.face.overwhelmed(py)? {
+            // The backlog is the replacement's.
+            gateway.drain(py, false)?;
         }
         Ok(())
     }
