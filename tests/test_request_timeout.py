@@ -9,7 +9,8 @@ from harness import OURS, THREADED, Client, Server, Truncated, eventually, reque
 from thread_pool import TOGETHER_ROUTE, Gate, thread_names, together
 
 APP = """
-import ctypes, os, threading, time
+import os, threading, time
+from apps.hang import holds_the_gil
 from apps.hold import wait_for_file
 from apps.notes import note
 from apps.routes import Routes, text
@@ -79,10 +80,7 @@ def reads(environ, start_response):
         raise
 
 
-@app.route
-def holds_the_gil(environ, start_response):
-    reader, writer = os.pipe()
-    ctypes.PyDLL(None).read(reader, ctypes.create_string_buffer(1), 1)
+app.route(holds_the_gil)
 
 
 class Stream:

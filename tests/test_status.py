@@ -20,7 +20,8 @@ from meinheld_worker.status import parse
 
 APP = (
     """
-import ctypes, os, time
+import os, time
+from apps.hang import holds_the_gil
 from apps.notes import note
 from apps.routes import Routes, text
 
@@ -53,11 +54,7 @@ def much(environ, start_response):
     return text(start_response, "x" * (64 << 20))
 
 
-@app.route
-def holds_the_gil(environ, start_response):
-    reader, writer = os.pipe()
-    note("hangs")
-    ctypes.PyDLL(None).read(reader, ctypes.create_string_buffer(1), 1)
+app.route(holds_the_gil)
 
 
 @app.route

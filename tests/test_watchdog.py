@@ -13,7 +13,8 @@ from procfs import thread_status, threads_named
 from thread_pool import Gate
 
 APP = """
-import ctypes, faulthandler, os, signal, time
+import faulthandler, os, signal, time
+from apps import hang
 from apps.hold import wait_for_file
 from apps.notes import note
 from apps.routes import Routes, text
@@ -41,10 +42,7 @@ def computes(environ, start_response):
 
 @app.route
 def holds_the_gil(environ, start_response):
-    # An extension module that waits, and does not release it.
-    note("hangs")
-    reader, writer = os.pipe()
-    ctypes.PyDLL(None).read(reader, ctypes.create_string_buffer(1), 1)
+    hang.holds_the_gil(environ, start_response)
 
 
 @app.route

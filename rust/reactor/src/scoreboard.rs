@@ -210,9 +210,7 @@ impl Scoreboard {
 
     /// The slots that somebody has.
     pub(crate) fn taken(self) -> impl Iterator<Item = &'static Slot> {
-        let used = self.memory.header.used.load(Ordering::Relaxed) as usize;
-        let slots = self.memory.slots.iter().take(used);
-        slots.filter(|slot| slot.standing() != Standing::Free)
+        self.taken_with_figures().map(|(slot, _)| slot)
     }
 
     /// As [`taken`](Self::taken), with the figures of each.

@@ -36,6 +36,13 @@ struct Losses {
     overwhelmed: bool,
 }
 
+impl Losses {
+    /// Whether every one of so many threads is stuck.
+    fn leave_none_of(&self, threads: usize) -> bool {
+        self.unreplaced >= threads
+    }
+}
+
 /// What the loop is to do about [`Losses`].
 #[derive(Default)]
 pub(crate) struct Help {
@@ -208,13 +215,13 @@ impl Pool {
     /// Whether the loop is to start threads, to leave, or to turn those away who wait for none.
     fn needs_help(&self) -> bool {
         let losses = self.losses();
-        let is_lost = losses.unreplaced >= self.threads;
+        let is_lost = losses.leave_none_of(self.threads);
         losses.empty > 0 || losses.overwhelmed || (is_lost && !self.is_quiet())
     }
 
     /// Whether every thread is stuck.
     fn is_lost(&self) -> bool {
-        self.losses().unreplaced >= self.threads
+        self.losses().leave_none_of(self.threads)
     }
 
     fn losses(&self) -> MutexGuard<'_, Losses> {

@@ -23,6 +23,9 @@ use crate::input::Input;
 use crate::objects::Objects;
 use crate::options::SERVER;
 
+/// What logs and hooks are told of requests that an answer of ours has ended.
+pub(crate) const UNAVAILABLE: &str = "503 Service Unavailable";
+
 /// The application, and what calling it needs.
 pub(crate) struct Service {
     pub(crate) gateway: Arc<Gateway>,
@@ -360,10 +363,7 @@ impl Service {
         let exchange = &*objects.exchange;
         let summary = exchange.take_summary().filter(|_| exchange.head_has_left());
         let (status, headers) = match (summary, self.gateway.in_flight.fate(records.slot)) {
-            (_, Fate::Denied) => (
-                PyString::new(py, "503 Service Unavailable"),
-                PyList::empty(py),
-            ),
+            (_, Fate::Denied) => (PyString::new(py, UNAVAILABLE), PyList::empty(py)),
             (Some(Summary { status, headers }), _) => {
                 (status.into_bound(py), headers.into_bound(py))
             }

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::face::Told;
 use crate::facts;
-use crate::serve::{Service, Slot};
+use crate::serve::{Service, Slot, UNAVAILABLE};
 
 impl Service {
     /// Logs a request that the application does not get: a 503 was the answer.
@@ -29,7 +29,7 @@ impl Service {
         let face = &self.gateway.face;
         let waited = self.gateway.reactor().waited(request) as f64 / 1000.0;
         let record = face.record(py, facts::of_request(py, request, None)?)?;
-        let status = PyString::new(py, "503 Service Unavailable");
+        let status = PyString::new(py, UNAVAILABLE);
         let facts = (status, PyList::empty(py), 0, true, waited);
         Ok(Told {
             response: face.response(py, &record, facts)?,
