@@ -17,8 +17,10 @@ CARGO ?= cargo
 CARGO_TEST ?= test --workspace --locked
 PYTEST ?= $(abspath $(BIN))/pytest
 PYTEST_ARGS ?=
-# How many threads each suite's servers call their application on, one run for each.
+# How many threads each suite's servers call their application on, or `green`; one run for each.
 WAYS ?= 1 8
+# Tests of tests/ that run at once.
+AT_ONCE ?= 2
 FUZZ_TARGETS ?= head chunked_body proxy_header connection
 FUZZ_SECONDS ?= 600
 FUZZ_SANITIZER ?= address
@@ -29,6 +31,8 @@ SOAK_ARGS ?=
 # Where the servers that `make bench` compares with are installed, and what benchmarks/bench.py is told.
 BENCH_VENV ?= .venv-bench
 BENCH_ARGS ?=
+# Where the Autobahn testsuite is installed, and where it reports.
+AUTOBAHN_FOLDER ?= .venv-autobahn
 
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
@@ -43,7 +47,7 @@ SOURCES := $(shell find rust meinheld meinheld_worker -type f \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-worker test-integration soak bench bench-reload check-wheel lint format \
+.PHONY: help run build test test-rust test-worker test-integration soak bench bench-reload autobahn check-wheel lint format \
 	clean fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
 .DELETE_ON_ERROR:
 
@@ -54,6 +58,7 @@ help:
 	@echo "make soak    correct and hostile clients, signals and scarcity at once  (SOAK_MINUTES=$(SOAK_MINUTES))"
 	@echo "make bench   meinheld beside its peers: results in benchmarks/results  (BENCH_ARGS=--help)"
 	@echo "make bench-reload  throughput across three HUPs, beside gunicorn's own workers  (BENCH_ARGS=--help)"
+	@echo "make autobahn  the Autobahn fuzzing client against the WebSocket example"
 	@echo "make lint    rustfmt, clippy, ruff, mypy"
 	@echo "make format  let rustfmt and ruff rewrite what lint would complain about"
 	@echo "make clean   remove what the others made"
@@ -87,7 +92,7 @@ test-rust:
 
 test-worker: $(INSTALLED)
 	@set -ex; for threads in $(WAYS); do \
-		MEINHELD_TEST_THREADS=$$threads $(PYTEST) tests $(PYTEST_ARGS); done
+		MEINHELD_TEST_THREADS=$$threads $(PYTEST) tests --numprocesses $(AT_ONCE) $(PYTEST_ARGS); done
 
 test-integration: $(INSTALLED)
 	@set -ex; for threads in $(WAYS); do \
@@ -131,6 +136,10 @@ bench: $(BENCH_INSTALLED)
 
 bench-reload: $(BENCH_INSTALLED)
 	$(BENCH_VENV)/bin/python benchmarks/reload.py $(BENCH_ARGS)
+
+# All of RFC 6455, in half a minute; the client needs a Python 2.7 (AUTOBAHN_PYTHON).
+autobahn: $(INSTALLED)
+	PYTHONPATH=integration:tests $(BIN)/python integration/autobahn_suite.py $(AUTOBAHN_FOLDER)
 
 # What users get: both packages, the stubs, and httparse with its SIMD.
 check-wheel: $(INSTALLED)

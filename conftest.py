@@ -8,7 +8,7 @@ import re
 from collections.abc import Generator, Iterator
 
 import pytest
-from harness import THREADED, THREADS, WORKER, Server
+from harness import GREEN, THREADED, THREADS, WORKER, Server
 
 
 @pytest.hookimpl(wrapper=True)
@@ -32,19 +32,17 @@ def pytest_runtest_makereport(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With MEINHELD_TEST_THREADS, leaves out what the run without it tries: skipping would be a
     failure."""
-    if not THREADED:
+    if not (THREADED or GREEN):
         return
-    left_out = [item for item in items if belongs_to_the_other_run(item)]
+    others = ["own_threads", "not_green" if GREEN else "inline_only"]
+    left_out = [item for item in items if any(map(item.get_closest_marker, others))]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
-def belongs_to_the_other_run(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("inline_only", "own_threads"))
-
-
 def pytest_report_header() -> str:
-    return f"gunicorn worker: {WORKER}, threads: {THREADS}"
+    way = "greenlets" if GREEN else f"threads: {THREADS}"
+    return f"gunicorn worker: {WORKER}, {way}"
 
 
 @pytest.fixture(scope="session", autouse=True)

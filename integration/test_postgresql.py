@@ -54,6 +54,19 @@ def start(database: PostgreSQL, max_age: int, *args: str) -> Server:
     )
 
 
+def start_patched(database: PostgreSQL) -> Server:
+    """One thread; PostgreSQL's client waits by `select.poll`, which gives the loop up."""
+    return gunicorn(
+        "sites.patched_site:application",
+        *("--threads", "1", "--keep-alive", "60"),
+        env={
+            "SITE_DATABASE": str(database.directory),
+            "SITE_MAX_AGE": str(CLOSED),
+            "PSYCOPG_WAIT_FUNC": "wait_poll",
+        },
+    )
+
+
 def connections(database: PostgreSQL, worker: int) -> set[int]:
     """The server's processes behind a worker's connections."""
     return {backend.pid for backend in database.backends(f"site {worker}")}
@@ -198,10 +211,12 @@ def test_slow_queries_hold_their_own_threads_only(database: PostgreSQL) -> None:
         assert len(threads) == THREADS - 1 and seen[0]["thread"] not in threads
 
 
-def test_transactions_of_different_threads_do_not_mix(database: PostgreSQL) -> None:
+@pytest.mark.parametrize("patched", [False, True], ids=["threads", "greenlets"])
+def test_transactions_of_different_threads_do_not_mix(database: PostgreSQL, patched: bool) -> None:
     texts = [f"text{number}" for number in range(THREADS)]
     failing = texts[1::2]
-    with start(database, KEPT) as server, clients(server, THREADS) as asking:
+    started = start_patched(database) if patched else start(database, KEPT)
+    with started as server, clients(server, THREADS) as asking:
         worker = server.worker_pid()
         with database.locked(LOCK):
             for text, client in zip(texts, asking, strict=True):
@@ -220,6 +235,18 @@ def test_transactions_of_different_threads_do_not_mix(database: PostgreSQL) -> N
             entered = connection.execute("SELECT text FROM entry ORDER BY id").fetchall()
         committed = [text for text in texts if text not in failing]
         assert sorted(text for (text,) in entered) == sorted(committed * 2)
+
+
+def test_greenlets_wait_for_the_database_at_once(database: PostgreSQL) -> None:
+    with start_patched(database) as server, clients(server, 20) as asking:
+        worker = server.worker_pid()
+        with database.locked(LOCK):
+            for client in asking:
+                client.send(request(target=f"/wait/{LOCK}"))
+            eventually(lambda: waiting(database, worker) == 20, "all of them wait")
+        seen = [answer(client) for client in asking]
+        assert len({one["thread"] for one in seen}) == len({one["backend"] for one in seen}) == 20
+        eventually(lambda: not connections(database, worker), "all connections are closed")
 
 
 # Leaving

@@ -1,8 +1,13 @@
-"""``python -m meinheld``: commands beside the server."""
+"""``python -m meinheld app:app`` serves for development; ``python -m meinheld top`` looks at a
+fleet."""
 
 import sys
 
-from meinheld import top
-
 if __name__ == "__main__":
-    sys.exit(top.main())
+    if sys.argv[1:2] == ["top"]:
+        from meinheld import top
+
+        sys.exit(top.main())
+    from meinheld import develop
+
+    sys.exit(develop.main())

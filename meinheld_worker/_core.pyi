@@ -12,17 +12,26 @@ __all__ = [
     "Input",
     "Loop",
     "Options",
+    "Request",
     "Scoreboard",
     "Seat",
     "StartResponse",
     "Status",
+    "Turns",
     "Verdict",
+    "WebSocket",
     "Write",
 ]
 
 @type_check_only
+class Party(Protocol):
+    """Somebody who waits for something."""
+
+    def ready(self) -> None: ...
+
+@type_check_only
 class Face(Protocol):
-    """What the loop calls. The four hooks are ``None`` where nothing is configured."""
+    """What the loop calls. Hooks are ``None`` where nothing is configured."""
 
     @property
     def exiting(self) -> bool: ...
@@ -43,6 +52,9 @@ class Face(Protocol):
     def forked(self, error: BaseException | None, /) -> None: ...
     def rejected(self, peer: str, reason: str, /) -> None: ...
     def failed(self, error: BaseException, method: str, uri: str, /) -> None: ...
+    @property
+    def page(self) -> Callable[[BaseException], str] | None:
+        """The text of a 500, where it is not the usual line; what it says must not wait."""
     def shed(self, count: int, /) -> None: ...
     def callback_failed(self, error: BaseException, /) -> None: ...
     def warn(self, message: str, /) -> None: ...
@@ -92,9 +104,11 @@ class Options:
         worker_connections: int,
         queue_timeout: float | None,
         threads: int,
+        green: bool,
         max_requests: int | None,
         sendfile: bool,
         script_name: str,
+        http_10_only: bool,
     ) -> Options: ...
 
 @final
@@ -119,6 +133,7 @@ class Loop:
         """Serve until the face says to leave and what was begun is answered.
 
         Raises:
+            RuntimeError: its turns are taken by a hub of greenlets.
             SystemExit: of a signal handler.
         """
 
@@ -130,8 +145,15 @@ class Loop:
             RuntimeError: the loop calls the application itself.
         """
 
-    def leave(self) -> None:
-        """Leave gracefully; a signal handler may call this while the application runs."""
+    def leave(self, within: float | None = None) -> None:
+        """Leave gracefully; a signal handler may call this while the application runs.
+
+        within: seconds, instead of ``graceful_timeout``; of a loop that leaves, if that is less.
+        The loop looks at its next turn.
+
+        Raises:
+            ValueError: what is not a time.
+        """
 
     def watch(
         self,
@@ -161,7 +183,7 @@ class Loop:
         """
 
     def in_flight(self) -> list[str]:
-        """A line for each request that is with the application now."""
+        """A line for each request that is with the application now, of the oldest hundred."""
 
     @property
     def served(self) -> int:
@@ -185,6 +207,131 @@ class Loop:
     @property
     def late_arrivals(self) -> int:
         """Connections on which a request arrived after a drain had closed them."""
+
+@final
+class Turns:
+    """The turns of a loop with greenlets, for their hub, which takes them one by one.
+
+    A ``party`` is somebody who waits: the object comes out of ``next``, once.
+    """
+
+    def __new__(cls, the_loop: Loop) -> Turns:
+        """Take over the turns of a loop.
+
+        Raises:
+            RuntimeError: it has no greenlets.
+        """
+
+    def turn(self, *, busy: bool, stays: bool) -> bool:
+        """Wait for events, for a beat at most, and not where the hub is ``busy``, because it has
+        something to do; return whether the loop goes on. A hub that ``stays`` has not finished when
+        all requests have.
+
+        Raises:
+            SystemExit: of a signal handler.
+        """
+
+    def next(self) -> Request | Party | None:
+        """Give the next that has come in this turn; ``None`` when it is time for another turn.
+
+        Raises:
+            SystemExit: of a signal handler.
+        """
+
+    def wake(self) -> None:
+        """End the present wait, or the next one at once. Any thread may call this."""
+
+    def set_timer(self, delay: float, party: Party) -> int:
+        """Have ``party`` come when so many seconds have passed; return the timer's name. Any thread
+        may call this."""
+
+    def cancel_timer(self, timer: int) -> None:
+        """Take a timer back. Any thread may call this."""
+
+    def watch_descriptor(self, fd: int, *, read: bool, write: bool, party: Party) -> int:
+        """Have ``party`` come when the descriptor is ready, or has an error; return the watch's
+        name, which has to be unwatched in any case. The descriptor is duplicated.
+
+        Raises:
+            OSError: no descriptor can be had, or this one cannot be watched (EPERM: a file).
+        """
+
+    def unwatch_descriptor(self, watch: int) -> None:
+        """End a watch."""
+
+    @property
+    def grace_left(self) -> float | None:
+        """Seconds until the worker has to be gone, once it leaves."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the worker has begun to leave: it accepts no more."""
+
+    def end(self) -> None:
+        """Close what is left, when the hub has ended."""
+
+@final
+class Request:
+    """A request that a greenlet serves, step by step. No step waits, or calls the application."""
+
+    def begin(self) -> tuple[dict[str, Any], StartResponse] | None:
+        """Have the ``pre_request`` hook called; give ``environ`` and ``start_response``, or
+        ``None`` where the request cannot be served."""
+
+    @property
+    def write(self) -> Any:
+        """What ``start_response`` returns."""
+
+    def send(self, iterable: Any) -> bool:
+        """Send what the application returned, if that can be sent at once; ``False`` where it is to
+        be iterated."""
+
+    def fail(self, error: BaseException) -> None:
+        """The application, or what serves it, has raised this."""
+
+    def settle(self, environ: dict[str, Any] | None, cancelled: str | None) -> None:
+        """End the answer, answer for an application that has failed or was ``cancelled`` for this
+        reason, and have the access log told.
+
+        Raises:
+            SystemExit: of a signal handler.
+        """
+
+    def failed_to_close(self, error: BaseException) -> None:
+        """Have it logged what ``close()`` raised.
+
+        Raises:
+            SystemExit: of a signal handler.
+        """
+
+    def report(self) -> None:
+        """Have the ``post_request`` hook called."""
+
+    def await_end(self, party: Party) -> None:
+        """Have ``party`` come when the client goes before the request is over.
+
+        Raises:
+            ConnectionResetError: it has gone.
+            RuntimeError: the request is over.
+        """
+
+    def forget_end(self) -> None:
+        """Have nobody come when the client goes.
+
+        Raises:
+            RuntimeError: the request is over.
+        """
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether the application has taken the connection over."""
+
+    def finish(self) -> None:
+        """The request is over: its connection goes on, or is closed.
+
+        Raises:
+            SystemExit: of a signal handler.
+        """
 
 @final
 class Scoreboard:
@@ -277,6 +424,81 @@ class Verdict:
     """It serves on: its successor has died, and nobody told that one to."""
 
 @final
+class WebSocket:
+    """One end of a WebSocket (RFC 6455) behind its handshake. Nothing here waits: wait for the
+    descriptor, then call again. Any thread may."""
+
+    def __new__(
+        cls,
+        descriptor: int,
+        *,
+        response: bytes,
+        leftover: bytes,
+        max_message: int,
+        max_pending: int,
+    ) -> WebSocket:
+        """Speak over a duplicate of ``descriptor``; ``response`` is sent first, ``leftover`` was
+        received first.
+
+        max_message: octets of a message that is received; a longer one fails the connection.
+        max_pending: octets that may wait for the peer when a message is sent, and of answers to its
+            pings at any time; else it is dropped.
+
+        Raises:
+            OSError: no descriptor can be had.
+        """
+
+    def receive(self) -> str | bytes | None:
+        """The next message; ``None`` where none is there yet, or none comes any more. What the
+        protocol asks for is answered."""
+
+    def send(self, message: str | bytes, *, own: bool) -> bool:
+        """Send or queue a message. Whether all has left: not where something waits, or the peer was
+        dropped.
+
+        own: the caller waits for the peer, so that nothing of this counts for ``max_pending``.
+
+        Raises:
+            BrokenPipeError: the WebSocket is closed.
+        """
+
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+
+    def ping(self) -> None: ...
+    def close(self, code: int, reason: str) -> None:
+        """Begin the close handshake, unless it has begun.
+
+        Raises:
+            ValueError: a code that no endpoint may send, or more than 123 octets of reason.
+        """
+
+    def abandon(self) -> None:
+        """Give the peer up: nothing more is sent to it, or read from it."""
+
+    @property
+    def pending(self) -> int:
+        """Octets that wait for the socket."""
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Octets that have come, and octets that the socket has taken, since the beginning."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages go both ways."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the peer may still say something that is listened to."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes ready; -1 once it is detached."""
+
+    def detach(self) -> int:
+        """Give the descriptor away, the caller's from now on; -1 where it was given away before."""
+
+@final
 class StartResponse:
     """``start_response`` of PEP 3333."""
 
@@ -305,11 +527,25 @@ class EarlyHints:
 
 @final
 class Write:
-    """What ``start_response`` returns."""
+    """What ``start_response`` returns; with greenlets, what that makes use of."""
 
     def __call__(self, block: bytes, /) -> None:
         """Send a block (PEP 3333); return when the kernel has all of it or, with ``threads``, when
         no more than 256 KiB of the answer wait.
+
+        Raises:
+            ConnectionResetError: the client has gone, or the request is over.
+        """
+
+    def give(self, block: bytes, /) -> None:
+        """Send a block and do not wait.
+
+        Raises:
+            ConnectionResetError: the client has gone, or the request is over.
+        """
+
+    def has_room(self, party: Party, /) -> bool:
+        """Whether the kernel has all that was given. If not, ``party`` comes when it could.
 
         Raises:
             ConnectionResetError: the client has gone, or the request is over.

@@ -131,5 +131,7 @@ def has_post_request(cfg: Any) -> bool:
 
 def is_logged(log: Any) -> bool:
     """Whether ``log.access`` does anything: a subclass may count even without an access log."""
+    if getattr(log, "access", None) is None:
+        return False
     plain = getattr(type(log), "access", None) is Logger.access
     return not plain or bool(log.access_log_enabled)

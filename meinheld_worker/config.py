@@ -4,12 +4,13 @@ import os
 import resource
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from gunicorn.http.message import DEFAULT_MAX_HEADERFIELD_SIZE, MAX_HEADERS, MAX_REQUEST_LINE
 from gunicorn.http.wsgi import FileWrapper
 
-from meinheld_worker import _core, status
+from meinheld_worker import _core, green, status
 
 #: Octets of a request body that are kept in memory.
 BODY_MEMORY = 512 * 1024
@@ -57,7 +58,7 @@ def check(cfg: Any) -> None:
             f"tmp_upload_dir = {folder!r}: not a folder that can be written to. "
             "Accepted: an existing folder, or None for the system's own."
         )
-    known = [*SECONDS, REQUEST_TIMEOUT, QUEUE_TIMEOUT, MAX_BODY, status.STATUS]
+    known = [*SECONDS, REQUEST_TIMEOUT, QUEUE_TIMEOUT, MAX_BODY, status.STATUS, green.GREEN]
     for name in sorted(os.environ):
         if name.startswith("MEINHELD_") and name not in known:
             raise RuntimeError(f"{name}: no such setting. Accepted: {', '.join(known)}.")
@@ -67,6 +68,27 @@ def check(cfg: Any) -> None:
     queue_timeout()
     _max_body(os.environ)
     status.configured()
+    check_green(cfg)
+
+
+def check_green(cfg: Any) -> None:
+    """Refuse greenlets where there can be none, if anything has asked for them so far.
+
+    Raises:
+        RuntimeError: one line that names what has asked, and what is accepted.
+    """
+    what = green.wanted()
+    if what is None:
+        return
+    try:
+        green.require(what)
+    except ImportError as error:
+        raise RuntimeError(str(error)) from error
+    if cfg.threads > 1:
+        raise RuntimeError(
+            f"threads = {cfg.threads}: {what} needs greenlets, which all run on the loop's own "
+            "thread. Accepted: 1."
+        )
 
 
 def warnings(cfg: Any) -> Iterator[str]:
@@ -126,9 +148,13 @@ def file_wrapper() -> type:
     return FileWrapper  # type: ignore[no-any-return]
 
 
-def options(cfg: Any, max_requests: int) -> _core.Options:
-    """Freeze the settings for the loop; ``max_requests`` has its jitter already."""
-    return _core.Options(
+def options(cfg: Any, max_requests: int, **others: Any) -> _core.Options:
+    """Freeze the settings for the loop; ``max_requests`` has its jitter already.
+
+    others: what is said in place of gunicorn's settings, or has none there.
+    """
+    known = partial(
+        _core.Options,
         limit_request_line=_request_line(cfg.limit_request_line),
         limit_request_fields=_bounded(cfg.limit_request_fields, MAX_HEADERS),
         limit_request_field_size=cfg.limit_request_field_size or DEFAULT_MAX_HEADERFIELD_SIZE,
@@ -155,10 +181,13 @@ def options(cfg: Any, max_requests: int) -> _core.Options:
         worker_connections=cfg.worker_connections,
         queue_timeout=queue_timeout(),
         threads=cfg.threads,
+        green=green.wanted() is not None,
         max_requests=None if max_requests == sys.maxsize else max_requests,
         sendfile=cfg.sendfile is not False,
         script_name=os.environ.get("SCRIPT_NAME", ""),
+        http_10_only=False,
     )
+    return known(**others)
 
 
 def _matches(name: str) -> bool:

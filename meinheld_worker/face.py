@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from meinheld_worker import access, config, watchdog
@@ -11,7 +11,7 @@ from meinheld_worker.access_line import AccessLine, is_replaceable
 from meinheld_worker.takeover import observe, take_over
 
 if TYPE_CHECKING:
-    from meinheld_worker.worker import MeinheldWorker
+    from meinheld_worker.serving import Host
 
 
 class Face:
@@ -21,8 +21,10 @@ class Face:
     observe = staticmethod(observe)
     record = access.Request
     response = access.Response
+    #: What a client is told of an exception, where that is not the usual line.
+    page: Callable[[BaseException], str] | None = None
 
-    def __init__(self, worker: "MeinheldWorker") -> None:
+    def __init__(self, worker: "Host") -> None:
         self._worker = worker
         self._log = worker.log
         cfg = worker.cfg
@@ -91,18 +93,23 @@ class Face:
 
     def forked(self, error: BaseException | None) -> None:
         """End a child of the application that came back out of it: it must not serve."""
-        if isinstance(error, SystemExit):
-            # Its own way to end: what it meant for its parent gets there.
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        else:
-            self._log.error(
-                "A process that the application forked came back into the server, and is ended",
-                exc_info=error,
-            )
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        code = 1
+        try:
+            if isinstance(error, SystemExit):
+                # Its own way to end: what it meant for its parent gets there.
+                code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            else:
+                with contextlib.suppress(BaseException):
+                    self._log.error(
+                        "A process that the application forked came back into the server, "
+                        "and is ended",
+                        exc_info=error,
+                    )
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(BaseException):
+                    stream.flush()
+        finally:
+            os._exit(code & 0xFF)
 
     def rejected(self, peer: str, reason: str) -> None:
         """A client was refused."""
@@ -124,6 +131,10 @@ class Face:
     def callback_failed(self, error: BaseException) -> None:
         """A callback of ``meinheld.disconnected`` failed."""
         self._log.exception("Error in a callback of meinheld.disconnected", exc_info=error)
+
+    def failed_elsewhere(self, error: BaseException, where: str) -> None:
+        """What no request was waiting for failed."""
+        self._log.exception("%s", where, exc_info=error)
 
     def warn(self, message: str) -> None:
         """Something is wrong that is nobody's exception."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from gunicorn.http.wsgi import base_environ
 
+from meinheld_worker import green
 from meinheld_worker.errors import ErrorStream
 
 #: Descriptor, the part of ``environ`` that all its requests share, and the path of a unix socket.
@@ -26,6 +27,20 @@ def name_of(listener: Any) -> str:
     return f"{host}:{name[1]}"
 
 
+def answers(path: str) -> bool:
+    """Whether a process listens at the path of a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        # Where its queue is full, connect would wait for its server.
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
 def describe(listener: Any, cfg: Any) -> Listener:
     """Describe one of gunicorn's sockets to the loop.
 
@@ -34,7 +49,7 @@ def describe(listener: Any, cfg: Any) -> Listener:
     """
     environ = base_environ(cfg)
     environ["wsgi.errors"] = ErrorStream(cfg)
-    environ["wsgi.multithread"] = cfg.threads > 1
+    environ["wsgi.multithread"] = cfg.threads > 1 or green.wanted() is not None
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         path = name.decode("latin-1") if isinstance(name, bytes) else name

@@ -8,7 +8,7 @@ from typing import Any
 from gunicorn.sock import UnixSocket
 
 from meinheld_worker import _core
-from meinheld_worker.listeners import is_tcp, name_of
+from meinheld_worker.listeners import answers, is_tcp, name_of
 
 STATUS = "MEINHELD_STATUS"
 ACCEPTED = "Accepted: unix:/path, or a loopback address as 127.0.0.1:9000 or [::1]:9000"
@@ -71,7 +71,7 @@ def listen(address: Address, cfg: Any, log: Any) -> Any:
         if address in cfg.address and address[1:] != (0,):
             raise ValueError("the site itself is to listen there")
         if isinstance(address, str):
-            if not replaces_another and _answers(address):
+            if not replaces_another and answers(address):
                 raise ValueError("another process listens there")
             # Removes a stale one; its mode and owner are those of gunicorn's own.
             listener = UnixSocket(address, cfg, log).sock
@@ -92,15 +92,6 @@ def listen(address: Address, cfg: Any, log: Any) -> Any:
     listener.set_inheritable(False)
     log.info("Status at: %s", _shown(listener))
     return listener
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
 
 
 def _shown(listener: Any) -> str:

@@ -17,6 +17,8 @@ class TakenSocket(socket.socket):
     leftover = bytearray()
     #: One for all: it is only used while there are such octets.
     _guard = threading.Lock()
+    #: Whether nobody uses this any more.
+    _is_given_back = False
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` octets."""
@@ -72,6 +74,17 @@ class TakenSocket(socket.socket):
         if self.leftover:
             raise OSError(errno.EBUSY, f"receive the {len(self.leftover)} buffered octets first")
         return super().detach()
+
+    def give_back(self, descriptor: int) -> None:
+        """Have the worker end the connection, of which this is the only descriptor, with the
+        request. This object had to be closed before."""
+        super().__init__(fileno=descriptor)
+        self._is_given_back = True
+
+    def request_over(self) -> None:
+        """The worker has a duplicate of the descriptor, and ends the connection: for the worker."""
+        if self._is_given_back:
+            self.close()
 
 
 def take_over(descriptor: int, leftover: bytes) -> TakenSocket:

@@ -9,10 +9,11 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from meinheld_worker import _core, config, status, watchdog
+from meinheld_worker import _core, config, status
 from meinheld_worker.face import Face
 from meinheld_worker.fleet import Tmp, fleet
 from meinheld_worker.listeners import describe
+from meinheld_worker.serving import serve
 from meinheld_worker.threads import Threads
 
 #: Of ``graceful_timeout``, what the new workers of a reload get to become ready; the rest is for
@@ -93,46 +94,27 @@ class MeinheldWorker(Worker):
                 raise
             sys.exit(1)
 
+    def load_wsgi(self) -> None:
+        """Load the application, which may ask for greenlets."""
+        super().load_wsgi()
+        config.check_green(self.cfg)
+
     def run(self) -> None:
         """Serve until told to leave, then until what was begun is answered."""
-        face = Face(self)
-        self.loop = _core.Loop(
+        serve(
+            self,
             self.wsgi,
-            face,
-            seat=self.seat,
+            Face(self),
             listeners=[describe(listener, self.cfg) for listener in self.sockets],
-            signals=self.PIPE[0],
-            file_wrapper=config.file_wrapper(),
             options=config.options(self.cfg, self.max_requests),
-            counts=self.status is not None,
+            ready=self._ready,
         )
-        if self.status:
-            status.watch(self.status, self.sockets, self.log)
-        self.threads = Threads(self.loop, self.cfg.threads)
-        self.threads.start()
-        watchdog.watch(self.loop, self.cfg.timeout, config.request_timeout(), self.log)
-        if self.seat.ready():
+
+    def _ready(self) -> bool:
+        ready = self.seat.ready()
+        if ready:
             self.log.debug("Worker ready (pid: %s)", self.pid)
-        else:
-            # Told to leave meanwhile: it serves nobody but those whom no other would.
-            self.loop.leave()
-        try:
-            self.loop.run()
-        finally:
-            if not self.threads.join():
-                for line in self.loop.in_flight():
-                    self.log.warning("Left behind, still with the application: %s", line)
-                if self.loop.calls_back:
-                    self.log.warning("Left behind, still in a callback of meinheld.disconnected")
-            if self.loop.shed or self.loop.gone:
-                self.log.debug(
-                    "Requests that did not get to the application: %d had waited for too long, "
-                    "the clients of %d had gone",
-                    self.loop.shed,
-                    self.loop.gone,
-                )
-        if late := self.loop.late_arrivals:
-            self.log.warning("Requests lost on connections closed while leaving: %d", late)
+        return ready
 
     def leaves(self) -> bool:
         """Whether to stop accepting now: see ``handle_exit``. Without a TERM, where gunicorn or the

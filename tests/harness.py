@@ -11,9 +11,9 @@ synchronise.
 
 The worker class is `MEINHELD_TEST_WORKER` (default `egg:meinheld#gunicorn_worker`), so that the
 suite runs on gunicorn's own workers too. With `MEINHELD_TEST_THREADS` above 1 every server gets
-that many `--threads`, unless its test says itself how many: so the suite runs both ways of calling
-an application. Applications may import `apps.notes` to leave a trace
-that `Server.notes()` reads back.
+that many `--threads`, unless its test says itself how many, and with `green` its application runs
+in greenlets: so the suite runs all ways of calling an application. Applications may import
+`apps.notes` to leave a trace that `Server.notes()` reads back.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from raw_client import Address, Client, Response, Truncated, chunked, request
 from waiting import PATIENCE, eventually, settled
 
 __all__ = [
+    "GREEN",
     "OURS",
     "PATIENCE",
     "TESTS",
@@ -74,7 +75,9 @@ __all__ = [
 
 WORKER = os.environ.get("MEINHELD_TEST_WORKER", "egg:meinheld#gunicorn_worker")
 OURS = "meinheld" in WORKER
-THREADS = int(os.environ.get("MEINHELD_TEST_THREADS", "1"))
+_WAY = os.environ.get("MEINHELD_TEST_THREADS", "1")
+GREEN = _WAY == "green"
+THREADS = 1 if GREEN else int(_WAY)
 THREADED = THREADS > 1
 TESTS = Path(__file__).resolve().parent
 
@@ -158,6 +161,7 @@ class Server:
             "PYTHONPATH": str(TESTS),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TEST_NOTES": str(directory / "notes"),
+            **({"MEINHELD_GREEN": "1"} if GREEN and not _sets_threads(args, config) else {}),
             **(env or {}),
         }
 

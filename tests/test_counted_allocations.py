@@ -17,6 +17,7 @@ from heap_counts import COUNTED, Counts, cost, counting, counts
 from workloads import BROWSER, FILE, HELLO, MEMORY, POST, warmed
 
 pytestmark = [
+    pytest.mark.not_green,
     pytest.mark.skipif(not OURS, reason="it is about our own worker's allocations"),
     pytest.mark.skipif(
         bool(sysconfig.get_config_var("Py_GIL_DISABLED")),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from harness import THREADED, WORKER, Client, Server, chunked, request
+from harness import GREEN, THREADED, WORKER, Client, Server, chunked, request
 
 SETTINGS = {
     "keepalive": 30,
@@ -21,7 +21,7 @@ HIDDEN = {
     "REMOTE_PORT": "the two connections have a port each",
     "SERVER_PORT": "the two servers have a port each, where Host does not say it",
 }
-OWN = ["meinheld.disconnected"]
+OWN = {"meinheld.disconnected": "Disconnected", **({"meinheld.client": "Client"} if GREEN else {})}
 """What only ours has."""
 DIFFERS = {
     "wsgi.input": "Body in gunicorn, which reads the socket; ours has the whole body",
@@ -86,7 +86,7 @@ def assert_same(
     pair: Pair, data: bytes, client: Callable[[Server], Client] = Server.client
 ) -> dict[str, list[str]]:
     theirs, ours = pair.environs(data, client)
-    assert [ours.pop(key)[0] for key in OWN] == ["Disconnected"]
+    assert {key: ours.pop(key)[0] for key in OWN} == OWN
     assert ours.keys() == theirs.keys()
     for environ in (theirs, ours):
         for key in HIDDEN:
@@ -334,7 +334,7 @@ def app(environ, start_response):
 
 def test_what_differs_on_purpose_is_of_the_kind_that_it_stands_for(pair: Pair) -> None:
     theirs, ours = pair.environs(get())
-    assert ours["wsgi.multithread"] == ["bool", str(THREADED)]
+    assert ours["wsgi.multithread"] == ["bool", str(THREADED or GREEN)]
     assert theirs["wsgi.multithread"] == ["bool", "True"]
     assert ours["wsgi.file_wrapper"] == theirs["wsgi.file_wrapper"]
     assert ours["SERVER_SOFTWARE"] == theirs["SERVER_SOFTWARE"]

@@ -149,6 +149,7 @@ def django() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.not_green
 def test_calls_and_closes_never_interleave() -> None:
     names = ["a", "b", "c", "d"]
     with Server.start(PLAIN, "--keep-alive", "30") as server:
@@ -174,6 +175,7 @@ def test_two_flask_streams_to_two_slow_readers_keep_their_contexts(flask: Server
     assert "Traceback" not in flask.stderr_text()
 
 
+@pytest.mark.not_green
 def test_a_django_cursor_stream_survives_another_request_finishing(django: Server) -> None:
     with django.client(receive_buffer=16384) as streaming, django.client() as other:
         streaming.send(request("GET", "/rows"))

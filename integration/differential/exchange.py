@@ -32,7 +32,12 @@ def app(environ, start_response):
 """
 """Tells all that it was told; the names of its peers and of the server are for us to compare."""
 
-INCOMPARABLE = ("SERVER_SOFTWARE", "wsgi.multithread", "meinheld.disconnected")
+INCOMPARABLE = (
+    "SERVER_SOFTWARE",
+    "wsgi.multithread",
+    "meinheld.client",
+    "meinheld.disconnected",
+)
 Names: TypeAlias = Mapping[str, Mapping[str, str]]
 """By key of environ: values that differ from server to server, and what is compared instead."""
 

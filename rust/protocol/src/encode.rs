@@ -343,7 +343,7 @@ pub fn early_hints<'a>(
     Ok(out)
 }
 
-/// A whole response that says in one `line` of plain text what was wrong, and closes.
+/// A whole response that says in one `line` of plain text what was wrong, or with an empty one says nothing, and closes.
 ///
 /// `server` and `date` are as for [`ResponseHead`]. With `is_head` the body stays behind.
 pub fn error_answer(
@@ -378,7 +378,8 @@ fn plain_answer(
     field: &str,
 ) -> Vec<u8> {
     let Status { code, reason } = status;
-    let length = line.len() + 1;
+    let end = if line.is_empty() { "" } else { "\n" };
+    let length = line.len() + end.len();
     let mut out =
         alloc::format!("HTTP/1.1 {code} {reason}\r\nServer: {server}\r\nDate: ").into_bytes();
     out.extend_from_slice(date);
@@ -388,7 +389,7 @@ fn plain_answer(
     out.extend_from_slice(fields.as_bytes());
     if !is_head {
         out.extend_from_slice(line.as_bytes());
-        out.push(b'\n');
+        out.extend_from_slice(end.as_bytes());
     }
     out
 }

@@ -276,6 +276,12 @@ fn early_hints_are_checked_like_every_field() {
 }
 
 #[test]
+fn an_error_answer_without_a_line_has_no_body() {
+    let answer = error_answer(Status::BAD_REQUEST, "", "meinheld", DATE, false);
+    assert!(answer.ends_with(b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+}
+
+#[test]
 fn an_error_answer_says_one_line_and_closes() {
     let answer = error_answer(
         Status::URI_TOO_LONG,

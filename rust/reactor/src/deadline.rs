@@ -14,7 +14,7 @@ use crate::timers::TimerKey;
 /// Octets a second, on average, below which a body or an answer is given up once the patience for
 /// it is used up: slower than any link that carries HTTP.
 const SLOWEST: u64 = 128;
-/// Timers of gone connections that are not worth a sweep.
+/// Timers that count no more and are not worth a sweep.
 const STALE_TIMERS: usize = 4096;
 
 /// Milliseconds that `octets` take at the slowest rate that is served.
@@ -52,18 +52,18 @@ impl Reactor {
         }
     }
 
-    /// Drops the timers of connections that are gone, once they are the greater part: short
-    /// connections would leave one each until their first deadline.
-    fn sweep_timers(&mut self) {
-        if self.timers.len() <= 2 * self.clients.len() + STALE_TIMERS {
+    /// Drops the timers of connections that are gone and those that were cancelled, once they are the
+    /// greater part: short connections would leave one each until their first deadline.
+    pub(crate) fn sweep_timers(&mut self) {
+        let counting = self.clients.len() + self.timers.wanted();
+        if self.timers.len() <= 2 * counting + STALE_TIMERS {
             return;
         }
         let clients = &self.clients;
-        self.timers.retain(|at, key| match key {
-            TimerKey::Client(id) => clients
+        self.timers.retain(|at, id| {
+            clients
                 .get(id.index as usize)
-                .is_some_and(|client| client.generation == id.generation && client.scheduled == at),
-            TimerKey::Accept | TimerKey::User(_) => true,
+                .is_some_and(|client| client.generation == id.generation && client.scheduled == at)
         });
     }
 
@@ -78,7 +78,8 @@ impl Reactor {
         while let Some((at, key)) = self.timers.pop_due(now) {
             match key {
                 TimerKey::Accept => self.resume_accepting(),
-                TimerKey::User(id) => self.emit(Event::Timer(id)),
+                TimerKey::User(id) if self.timers.is_wanted(id) => self.emit(Event::Timer(id)),
+                TimerKey::User(_) => {}
                 TimerKey::Client(id) => self.client_timer(id, at, now),
             }
         }

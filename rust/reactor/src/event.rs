@@ -35,9 +35,33 @@ impl ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ForeignId(pub(crate) u32);
 
+impl ForeignId {
+    /// Its number, for callers that keep nothing else.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The descriptor of this number.
+    pub fn of(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// A timer of the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId(pub(crate) u64);
+
+impl TimerId {
+    /// Its number, for callers that keep nothing else.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The timer of this number.
+    pub fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// A request that waits for its answer.
 #[derive(Debug)]

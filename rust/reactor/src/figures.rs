@@ -239,6 +239,8 @@ impl Seat {
 
     /// The counting of this worker, whose application is called on so many `threads`.
     pub fn tally(self, threads: usize) -> Tally {
+        // Again, where the seat was another's meanwhile and the endpoint has stayed.
+        self.introduce();
         let figures = self.figures();
         figures.threads.set(threads as u64);
         let tally = Tally { figures };

@@ -160,7 +160,13 @@ impl InFlight {
         }
     }
 
+    /// How many slots there are.
+    pub fn places(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Notes that the application gets `request` in slot `slot` now.
+    #[inline(always)] // Once a request.
     pub fn enter(&self, slot: usize, request: &Request) {
         if let Some(place) = self.slots.get(slot) {
             let started = match self.tally {
@@ -204,8 +210,8 @@ impl InFlight {
     pub fn taken_over(&self, id: ConnId) {
         for slot in &*self.slots {
             let record = lock(&slot.record);
-            if record.id == id {
-                slot.step(Fate::Open, Fate::TakenOver);
+            if record.id == id && slot.step(Fate::Open, Fate::TakenOver) {
+                return;
             }
         }
     }

@@ -76,6 +76,6 @@ pub use snapshot::{Snapshot, Worker};
 pub use spool::Body;
 pub use status::Status;
 pub use succession::Verdict;
-pub use sys::{HandledSignal, SignalMask, block_signals, forked_child, local_time, watch_forks};
+pub use sys::{HandledSignal, Process, SignalMask, block_signals, local_time, watch_forks};
 pub use waker::Waker;
 pub use window::{BodyFault, BodyPart};

@@ -145,7 +145,6 @@ pub struct Reactor {
     pub(crate) heads: HeadPool,
     pool: Vec<Vec<u8>>,
     foreign: Slab<Foreign>,
-    next_timer: u64,
     /// When the present wait ends by itself; `None` while nobody waits, or a wake-up is on its way.
     pub(crate) asleep_until: Option<Tick>,
     /// No request is to begin.
@@ -203,7 +202,6 @@ impl Reactor {
             heads: HeadPool::default(),
             pool: Vec::new(),
             foreign: Slab::new(),
-            next_timer: 0,
             asleep_until: None,
             held: false,
             held_back: VecDeque::new(),
@@ -228,6 +226,8 @@ impl Reactor {
             match self.queue.pop_front()? {
                 // Taken already.
                 Event::Foreign(id, _) if !self.take_foreign(id) => {}
+                // Cancelled since.
+                Event::Timer(id) if !self.timers.cancel(id) => {}
                 // Its client may have left meanwhile.
                 Event::Request(request)
                     if self.has_waited(&request) || self.client(request.id).is_none() =>
@@ -447,13 +447,17 @@ impl Reactor {
     /// Sets a timer: [`Event::Timer`] comes once, not before `delay` has passed.
     pub fn set_timer(&mut self, delay: Duration) -> TimerId {
         self.clock.advance();
-        let id = TimerId(self.next_timer);
-        self.next_timer += 1;
-        self.schedule(
-            self.clock.after(delay).saturating_add(1),
-            TimerKey::User(id),
-        );
+        let id = self.timers.name();
+        let at = self.clock.after(delay).saturating_add(1);
+        self.schedule(at, TimerKey::User(id));
         id
+    }
+
+    /// Takes a timer back: its event will not come.
+    pub fn cancel_timer(&mut self, id: TimerId) {
+        if self.timers.cancel(id) {
+            self.sweep_timers();
+        }
     }
 
     pub(crate) fn next_generation(&mut self) -> u32 {

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use polling::{Event, PollMode, Poller};
 use rustix::io::Errno;
@@ -184,7 +184,8 @@ pub fn local_time() -> String {
 
 static WATCHED: Once = Once::new();
 static HAS_FORKED: AtomicBool = AtomicBool::new(false);
-static IS_CHILD: AtomicBool = AtomicBool::new(false);
+/// Forks between the first process and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn before() {
     HAS_FORKED.store(true, Ordering::Relaxed);
@@ -192,24 +193,32 @@ extern "C" fn before() {
 
 extern "C" fn in_child() {
     HAS_FORKED.store(true, Ordering::Relaxed);
-    IS_CHILD.store(true, Ordering::Relaxed);
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Starts to watch for `fork`. Call it in the worker process, after the arbiter forked it: a later
-/// child is then known as [`forked_child`], and a parent closes its sockets so that a child's
-/// copies cannot keep them alive.
-pub fn watch_forks() {
+/// The process that something belongs to; its children are others.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(u32);
+
+/// Starts to watch for `fork`, and names this process. Call it in the one that serves, after the
+/// arbiter forked it: a later child then [knows](Process::is_another) that it is one, and a parent
+/// closes its sockets so that a child's copies cannot keep them alive.
+pub fn watch_forks() -> Process {
     WATCHED.call_once(|| {
         // Before, not after: another thread may close a socket while this one forks.
         // SAFETY: both handlers only store to atomics, which is allowed between fork and exec.
         unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
     });
+    Process(FORKS.load(Ordering::Relaxed))
 }
 
-/// Whether this process was forked off the one that called [`watch_forks`]. Such a process must
-/// not touch the reactor: the sockets in it belong to its parent.
-pub fn forked_child() -> bool {
-    IS_CHILD.load(Ordering::Relaxed)
+impl Process {
+    /// Whether the one that asks was forked off this one. It must not touch what is this one's: the
+    /// sockets of a reactor, for one.
+    #[inline]
+    pub fn is_another(self) -> bool {
+        FORKS.load(Ordering::Relaxed) != self.0
+    }
 }
 
 /// Whether this process has forked since [`watch_forks`]: a child may hold its descriptors.

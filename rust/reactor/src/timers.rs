@@ -1,7 +1,7 @@
 //! Timers: a heap of what is due, cancelled lazily.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 use crate::clock::Tick;
 use crate::event::{ConnId, TimerId};
@@ -22,9 +22,35 @@ pub(crate) enum TimerKey {
 #[derive(Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Tick, TimerKey)>>,
+    /// Those of the caller's that were not cancelled.
+    wanted: HashSet<TimerId>,
+    last: u64,
 }
 
 impl Timers {
+    /// A name for a timer of the caller's, which it wants until it cancels it or it is due.
+    pub(crate) fn name(&mut self) -> TimerId {
+        self.last += 1;
+        let id = TimerId(self.last);
+        self.wanted.insert(id);
+        id
+    }
+
+    /// The caller does not want its timer any more; whether it did.
+    pub(crate) fn cancel(&mut self, id: TimerId) -> bool {
+        self.wanted.remove(&id)
+    }
+
+    /// Whether the caller wants this timer.
+    pub(crate) fn is_wanted(&self, id: TimerId) -> bool {
+        self.wanted.contains(&id)
+    }
+
+    /// How many timers the caller wants.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
     pub(crate) fn insert(&mut self, at: Tick, key: TimerKey) {
         self.heap.push(Reverse((at, key)));
     }
@@ -43,9 +69,14 @@ impl Timers {
         self.heap.len()
     }
 
-    /// Drops the entries that no longer count.
-    pub(crate) fn retain(&mut self, counts: impl Fn(Tick, TimerKey) -> bool) {
-        self.heap.retain(|Reverse((at, key))| counts(*at, *key));
+    /// Drops the entries that no longer count; a connection's are judged by `counts`.
+    pub(crate) fn retain(&mut self, counts: impl Fn(Tick, ConnId) -> bool) {
+        let wanted = &self.wanted;
+        self.heap.retain(|Reverse((at, key))| match key {
+            TimerKey::Client(id) => counts(*at, *id),
+            TimerKey::User(id) => wanted.contains(id),
+            TimerKey::Accept => true,
+        });
     }
 
     pub(crate) fn next(&self) -> Option<Tick> {

@@ -10,7 +10,7 @@ use crate::exchange::{Exchange, Last, Sent};
 use crate::failure::Failure;
 use crate::ffi::descriptor;
 use crate::gateway::Gateway;
-use crate::given::bytes_block;
+use crate::given::{bytes_block, no_bare_text};
 use crate::outgoing;
 
 /// A part of a regular file, which `sendfile(2)` can send.
@@ -20,20 +20,36 @@ struct Part {
     length: u64,
 }
 
-/// Sends all of `iterable`. Lists, and files that the kernel sends, are queued whole and hold
-/// nobody up; of anything else, the next block is asked for when there is room for it.
+/// Sends all of `iterable`; of what cannot be [sent at once](send_at_once), the next block is asked
+/// for when there is room for it.
 pub(crate) fn send(
     gateway: &Gateway,
     exchange: &Exchange,
     iterable: &Bound<'_, PyAny>,
     file_wrapper: &Bound<'_, PyAny>,
 ) -> Result<Sent, Failure> {
+    if let Some(sent) = send_at_once(gateway, exchange, iterable, file_wrapper)? {
+        return Ok(sent);
+    }
+    send_blocks(gateway, exchange, iterable)?;
+    Ok(Sent::Part)
+}
+
+/// Sends lists, and files that the kernel sends: they are queued whole and hold nobody up. `None` for
+/// anything else, of which nothing was done.
+#[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
+pub(crate) fn send_at_once(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    iterable: &Bound<'_, PyAny>,
+    file_wrapper: &Bound<'_, PyAny>,
+) -> Result<Option<Sent>, Failure> {
     let py = iterable.py();
     if let Ok(list) = iterable.cast_exact::<PyList>() {
-        return send_list(gateway, exchange, list);
+        return send_list(gateway, exchange, list).map(Some);
     }
     if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
-        return send_list(gateway, exchange, &tuple.to_list());
+        return send_list(gateway, exchange, &tuple.to_list()).map(Some);
     }
     if exchange.is_taken_over() {
         return Err(Failure::TakenOver);
@@ -43,10 +59,10 @@ pub(crate) fn send(
         && let Some(part) = regular_file(iterable)?
     {
         send_file(py, gateway, exchange, part)?;
-    } else {
-        send_blocks(gateway, exchange, iterable)?;
+        return Ok(Some(Sent::Part));
     }
-    Ok(Sent::Part)
+    no_bare_text(iterable)?;
+    Ok(None)
 }
 
 fn send_list(

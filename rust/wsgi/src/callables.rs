@@ -17,7 +17,8 @@ use crate::given::{bytes_block, hint_octets, native};
 #[pyclass(frozen, module = "meinheld_worker._core")]
 pub struct StartResponse {
     exchange: Arc<Exchange>,
-    write: Py<Write>,
+    /// A [`Write`], or what stands for it where greenlets wait.
+    write: Py<PyAny>,
 }
 
 impl StartResponse {
@@ -25,14 +26,20 @@ impl StartResponse {
         let write = Write {
             exchange: Arc::clone(exchange),
         };
+        let write = Bound::new(py, write)?;
+        let gateway = &exchange.gateway;
+        let write = match gateway.way.green() {
+            Some(_) => gateway.face.green_write(&write)?,
+            None => write.into_any(),
+        };
         Ok(Self {
             exchange: Arc::clone(exchange),
-            write: Py::new(py, write)?,
+            write: write.unbind(),
         })
     }
 
     /// What it returns.
-    pub(crate) fn write(&self) -> &Py<Write> {
+    pub(crate) fn write(&self) -> &Py<PyAny> {
         &self.write
     }
 }
@@ -46,7 +53,7 @@ impl StartResponse {
         status: &Bound<'_, PyAny>,
         headers: &Bound<'_, PyAny>,
         exc_info: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<Write>> {
+    ) -> PyResult<Py<PyAny>> {
         let py = status.py();
         self.exchange.gateway.end_forked_child(py, None)?;
         let exc_info = exc_info.filter(|given| !given.is_none());
@@ -122,19 +129,38 @@ impl Write {
     /// Raises `ConnectionResetError` when the client is gone.
     #[pyo3(signature = (block, /))]
     fn __call__(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.give(py, block)?;
+        self.exchange.wait_for_room(py).map_err(raised)
+    }
+
+    /// Sends a block and does not wait.
+    ///
+    /// Raises as a call does.
+    #[pyo3(signature = (block, /))]
+    fn give(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
         self.exchange.gateway.end_forked_child(py, None)?;
         let block = bytes_block(block)?;
-        let sent = self
-            .exchange
-            .send(&block, false)
-            .and_then(|_| self.exchange.wait_for_room(py));
-        sent.map_err(|failure| match failure {
-            Failure::Raised(error) => error,
-            Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
-            Failure::TakenOver => {
-                PyConnectionResetError::new_err("the application has taken the socket over")
-            }
-            Failure::Misconfigured(reason) => PyOSError::new_err(reason),
-        })
+        self.exchange.send(&block, false).map_err(raised)?;
+        Ok(())
+    }
+
+    /// Whether the kernel has all that was given. If not, `party` comes out of the loop's next turns
+    /// when it could: look again.
+    ///
+    /// Raises as a call does.
+    #[pyo3(signature = (party, /))]
+    fn has_room(&self, party: Py<PyAny>) -> PyResult<bool> {
+        self.exchange.has_room(party).map_err(raised)
+    }
+}
+
+fn raised(failure: Failure) -> PyErr {
+    match failure {
+        Failure::Raised(error) => error,
+        Failure::Gone => PyConnectionResetError::new_err("the client has gone"),
+        Failure::TakenOver => {
+            PyConnectionResetError::new_err("the application has taken the socket over")
+        }
+        Failure::Misconfigured(reason) => PyOSError::new_err(reason),
     }
 }

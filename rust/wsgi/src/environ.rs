@@ -39,7 +39,9 @@ impl Template {
         let base = base.copy()?;
         base.set_item(intern!(py, "REQUEST_METHOD"), intern!(py, "GET"))?;
         base.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.1"))?;
-        base.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
+        if !base.contains(intern!(py, "wsgi.url_scheme"))? {
+            base.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
+        }
         base.set_item(intern!(py, "QUERY_STRING"), intern!(py, ""))?;
         let script_name = text::latin1(py, script_name.as_bytes())?;
         base.set_item(intern!(py, "SCRIPT_NAME"), script_name)?;
@@ -92,6 +94,7 @@ impl Builder {
         }
     }
 
+    #[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
     pub(crate) fn build<'py>(
         &self,
         py: Python<'py>,

@@ -101,6 +101,10 @@ impl Exchange {
         let mut state = self.state();
         state.id = request.id;
         state.request = RequestTraits::from(&*request.head);
+        if self.gateway.http_10_only {
+            state.request.version = state.request.version.min(Version::HTTP_10);
+            state.request.keep_alive = false;
+        }
         state.answer = Answer::Awaited;
         // Nobody else has it yet.
         self.over.store(false, Relaxed);

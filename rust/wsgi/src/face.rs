@@ -5,6 +5,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use crate::callables::Write;
 use crate::facts::Fields;
 
 /// The Python object behind the gateway (`Face` in `_core.pyi`). What is not configured is `None`
@@ -18,6 +19,7 @@ pub(crate) struct Face {
     log_access: Option<Py<PyAny>>,
     log_line: Option<Py<PyAny>>,
     post_request: Option<Py<PyAny>>,
+    page: Option<Py<PyAny>>,
 }
 
 /// What the access log and the `post_request` hook are told of a request that is over.
@@ -51,6 +53,7 @@ impl Face {
             log_access,
             log_line: optional("log_line")?,
             post_request,
+            page: optional("page")?,
             object: object.clone().unbind(),
         })
     }
@@ -156,6 +159,18 @@ impl Face {
         self.survive(py, self.object.call_method1(py, "failed", arguments))
     }
 
+    /// What the client is told of an error, where that is not the usual line.
+    pub(crate) fn page(&self, py: Python<'_>, error: &PyErr) -> PyResult<Option<String>> {
+        let Some(page) = &self.page else {
+            return Ok(None);
+        };
+        let text = page.call1(py, (error.clone_ref(py).into_value(py),));
+        match text.and_then(|text| text.extract(py)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) => self.survive::<()>(py, Err(error)).map(|()| None),
+        }
+    }
+
     /// So many requests had waited for too long.
     pub(crate) fn shed(&self, py: Python<'_>, count: u64) -> PyResult<()> {
         self.survive(py, self.object.call_method1(py, "shed", (count,)))
@@ -256,6 +271,15 @@ impl Face {
         descriptor: i32,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.object.bind(py).call_method1("observe", (descriptor,))
+    }
+
+    /// What stands for `write`, where a greenlet waits for its client.
+    pub(crate) fn green_write<'py>(
+        &self,
+        write: &Bound<'py, Write>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let face = self.object.bind(write.py());
+        face.call_method1("green_write", (write,))
     }
 
     /// The response as the hooks and the access log see it.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use meinheld_protocol::encode;
 use meinheld_protocol::{Head, Status};
 use meinheld_reactor::{
-    ConnId, Event, Fate, ForeignId, InFlight, Lifecycle, Progress, Reactor, Record, Seat, Stage,
-    Standing, Tally, forked_child,
+    ConnId, Event, Fate, ForeignId, InFlight, Lifecycle, Process, Progress, Reactor, Record, Seat,
+    Stage, Standing, Tally, watch_forks,
 };
 use pyo3::prelude::*;
 
@@ -49,6 +49,17 @@ pub(crate) enum Cut {
     Abandoned,
 }
 
+/// What a turn of the loop's is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Whatever comes.
+    Events,
+    /// As that, with something to do at once: nothing is waited for.
+    NoWait,
+    /// To move octets: pending requests stay pending.
+    OctetsOnly,
+}
+
 /// What one turn handles: the events that were there when it began. What they bring about, the next
 /// requests of clients that pipeline, comes first only as long as that takes no time.
 #[derive(Default)]
@@ -67,6 +78,12 @@ impl Share {
     }
 }
 
+/// Milliseconds that a drain may take, of all that leaving may.
+fn grace(within: Duration) -> u64 {
+    let grace = within - FAREWELL.min(within / 4);
+    u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Shared by the loop and by everything it hands to the application.
 pub(crate) struct Gateway {
     reactor: Mutex<Reactor>,
@@ -80,6 +97,8 @@ pub(crate) struct Gateway {
     tally: Option<Tally>,
     /// None where nothing is to be watched for.
     pub(crate) watchdog: OnceLock<Arc<Watchdog>>,
+    /// The one that serves.
+    process: Process,
     pub(crate) sendfile: bool,
     /// Whether connections may serve a second request at all (gunicorn `keepalive`).
     pub(crate) keep_alive: bool,
@@ -90,10 +109,12 @@ pub(crate) struct Gateway {
     beats: AtomicU64,
     /// The worker was told to leave, and the loop has not looked yet.
     leaving: AtomicBool,
-    /// How long a drain may take.
-    grace: Duration,
-    /// When a drain will have taken too long, if ever; set when it begins.
-    grace_ends: OnceLock<Option<Instant>>,
+    /// How many milliseconds a drain may take.
+    grace: AtomicU64,
+    /// When the drain began.
+    drains_since: OnceLock<Instant>,
+    /// Answers are those of HTTP/1.0.
+    pub(crate) http_10_only: bool,
 }
 
 impl Gateway {
@@ -105,16 +126,21 @@ impl Gateway {
         signals: ForeignId,
         options: &Options,
     ) -> Self {
+        let places = match options.green {
+            true => options.reactor.max_connections,
+            false => options.threads * PLACES,
+        };
         Self {
             flusher: Flusher::default(),
             watcher: Arc::default(),
-            way: Way::new(options.threads, reactor.waker()),
+            way: Way::new(options.threads, options.green, reactor.waker()),
             reactor: Mutex::new(reactor),
             face,
-            in_flight: InFlight::new(options.threads * PLACES, tally),
+            in_flight: InFlight::new(places, tally),
             seat,
             tally,
             watchdog: OnceLock::new(),
+            process: watch_forks(),
             sendfile: options.sendfile,
             keep_alive: !options.reactor.timeouts.keep_alive.is_zero(),
             signals,
@@ -122,8 +148,9 @@ impl Gateway {
             beat_due: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
-            grace: options.graceful_timeout - FAREWELL.min(options.graceful_timeout / 4),
-            grace_ends: OnceLock::new(),
+            grace: AtomicU64::new(grace(options.graceful_timeout)),
+            drains_since: OnceLock::new(),
+            http_10_only: options.http_10_only,
         }
     }
 
@@ -137,7 +164,7 @@ impl Gateway {
     /// loop nor any socket is its own. `error` is what it raised.
     #[inline]
     pub(crate) fn end_forked_child(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
-        if forked_child() {
+        if self.process.is_another() {
             return self.face.forked(py, error);
         }
         Ok(())
@@ -149,21 +176,30 @@ impl Gateway {
     }
 
     /// Notes that the worker is to leave: from now on answers say `Connection: close`. The loop
-    /// drains when it next looks.
-    pub(crate) fn leave(&self) {
+    /// drains when it next looks. `within` so much time, instead of `graceful_timeout`; once it drains
+    /// that can only become less.
+    pub(crate) fn leave(&self, within: Option<Duration>) {
+        match (within, self.drains_since.get().map(Instant::elapsed)) {
+            (None, _) => {}
+            (Some(within), None) => self.grace.store(grace(within), Ordering::Relaxed),
+            (Some(within), Some(spent)) => {
+                let within = grace(spent.saturating_add(within));
+                self.grace.fetch_min(within, Ordering::Relaxed);
+            }
+        }
         self.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// One wait of the loop's, of at most a beat; with `io_only`, pending requests stay pending.
-    pub(crate) fn turn(&self, py: Python<'_>, io_only: bool) -> PyResult<()> {
+    /// One wait of the loop's, of at most a beat.
+    pub(crate) fn turn(&self, py: Python<'_>, turn: Turn) -> PyResult<()> {
         self.end_forked_child(py, None)?;
         let limit = self.patience();
         let mut wait = {
             let mut reactor = self.reactor();
-            if io_only {
-                reactor.prepare_io_wait(limit)
-            } else {
-                reactor.prepare_wait(limit)
+            match turn {
+                Turn::Events => reactor.prepare_wait(limit),
+                Turn::NoWait => reactor.prepare_wait(Duration::ZERO),
+                Turn::OctetsOnly => reactor.prepare_io_wait(limit),
             }
         };
         if wait.may_block() {
@@ -183,6 +219,7 @@ impl Gateway {
     }
 
     /// Tends, and gives the next event of this turn's share. A head that is `spent` is given back.
+    #[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
     pub(crate) fn next(
         &self,
         py: Python<'_>,
@@ -224,6 +261,11 @@ impl Gateway {
         Ok(done)
     }
 
+    /// Whether this is the descriptor that signals make readable.
+    pub(crate) fn is_signals(&self, id: ForeignId) -> bool {
+        id == self.signals
+    }
+
     /// The longest wait that puts neither the next beat nor the end off. To be asked when the clock has
     /// just been looked at.
     pub(crate) fn patience(&self) -> Duration {
@@ -240,15 +282,15 @@ impl Gateway {
 
     /// Whether the worker has begun to leave.
     pub(crate) fn is_draining(&self) -> bool {
-        self.grace_ends.get().is_some()
+        self.drains_since.get().is_some()
     }
 
     /// What is left of the time for a drain, once the worker drains.
-    fn grace_left(&self) -> Duration {
-        let ends = self.grace_ends.get().copied().flatten();
-        ends.map_or(Duration::MAX, |ends| {
-            ends.saturating_duration_since(Instant::now())
-        })
+    pub(crate) fn grace_left(&self) -> Duration {
+        let grace = Duration::from_millis(self.grace.load(Ordering::Relaxed));
+        self.drains_since
+            .get()
+            .map_or(Duration::MAX, |since| grace.saturating_sub(since.elapsed()))
     }
 
     /// Whether the worker has to go now, finished or not.
@@ -277,7 +319,7 @@ impl Gateway {
             tally.beat();
         }
         if !goes_on {
-            self.leave();
+            self.leave(None);
         }
         Ok(())
     }
@@ -358,8 +400,7 @@ impl Gateway {
             if reactor.lifecycle() != Lifecycle::Serving {
                 return Ok(());
             }
-            // A time too far to name never comes.
-            let _ = self.grace_ends.set(Instant::now().checked_add(self.grace));
+            let _ = self.drains_since.set(Instant::now());
             reactor.drain(sweep);
         }
         self.face.draining(py)

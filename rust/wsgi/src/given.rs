@@ -31,7 +31,16 @@ fn add_pair(
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let name = native(name, "a header name")?;
-    let value = native(value, "a header value")?;
+    let value = value.cast::<PyString>().map_err(|_| {
+        let kind = kind_of(value);
+        PyTypeError::new_err(format!(
+            "the value of the header {name:?} is {kind}: write a str, as {}",
+            match value.is_instance_of::<PyBytes>() {
+                true => "value.decode('latin-1')",
+                false => "str(value)",
+            }
+        ))
+    })?;
     head.field(text::octets(name)?, text::octets(value)?)
         .map_err(refused)
 }
@@ -42,11 +51,22 @@ pub(crate) fn native<'a, 'py>(
     what: &str,
 ) -> PyResult<&'a Bound<'py, PyString>> {
     value.cast::<PyString>().map_err(|_| {
-        let kind = value.get_type();
-        PyTypeError::new_err(format!(
-            "{what} must be str, not {kind}: decode it as latin-1"
-        ))
+        let kind = kind_of(value);
+        PyTypeError::new_err(match value.cast::<PyBytes>() {
+            Ok(bytes) => {
+                let meant: String = bytes.as_bytes().iter().copied().map(char::from).collect();
+                let meant = PyString::new(value.py(), &meant);
+                format!("{what} is {kind}: write {meant:?}, a str")
+            }
+            Err(_) => format!("{what} is {kind}: write a str"),
+        })
     })
+}
+
+/// The name of its type.
+fn kind_of(value: &Bound<'_, PyAny>) -> String {
+    let name = value.get_type().name();
+    name.map_or_else(|_| "of no type".to_owned(), |name| name.to_string())
 }
 
 /// Early hints may be given as bytes too, as gunicorn allows.
@@ -66,10 +86,33 @@ pub(crate) fn bytes_block<'py>(block: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
     match block.cast::<PyBytes>() {
         Ok(derived) => Ok(PyBytes::new(block.py(), derived.as_bytes())),
         Err(_) => {
-            let kind = block.get_type();
+            let kind = kind_of(block);
             Err(PyTypeError::new_err(format!(
-                "a block of the body must be bytes, not {kind}: encode it"
+                "a block of the body is {kind}: write bytes, as {}",
+                match block.is_instance_of::<PyString>() {
+                    true => "text.encode()",
+                    false => "str(block).encode()",
+                }
             )))
         }
     }
+}
+
+/// What an application may return: of a `str` each character would be a block, of `bytes` each
+/// octet's number.
+pub(crate) fn no_bare_text(returned: &Bound<'_, PyAny>) -> PyResult<()> {
+    let fix = if returned.is_instance_of::<PyString>() {
+        "[text.encode()]"
+    } else if returned.is_instance_of::<PyBytes>() {
+        "a list of it, [body]"
+    } else {
+        return Ok(());
+    };
+    if returned.is_empty()? {
+        return Ok(());
+    }
+    let kind = kind_of(returned);
+    Err(PyTypeError::new_err(format!(
+        "the application returned {kind}: return {fix}"
+    )))
 }

@@ -21,6 +21,9 @@ mod ffi;
 mod flusher;
 mod gateway;
 mod given;
+mod green;
+mod green_request;
+mod green_turns;
 mod input;
 mod names;
 mod objects;
@@ -34,9 +37,12 @@ mod serve;
 mod shed;
 mod socket;
 mod status;
+mod telling;
 mod watchdog;
 mod watcher;
 mod way;
+mod websocket;
+mod websocket_channel;
 mod worker;
 
 /// The native half of the meinheld worker.
@@ -53,6 +59,10 @@ mod _core {
     #[pymodule_export]
     use crate::facts::Fields;
     #[pymodule_export]
+    use crate::green_request::Served;
+    #[pymodule_export]
+    use crate::green_turns::Turns;
+    #[pymodule_export]
     use crate::input::Input;
     #[pymodule_export]
     use crate::options::Options;
@@ -66,6 +76,8 @@ mod _core {
     use crate::socket::ClientSocket;
     #[pymodule_export]
     use crate::status::Status;
+    #[pymodule_export]
+    use crate::websocket::WebSocket;
     #[pymodule_export]
     use crate::worker::Loop;
 }

@@ -25,9 +25,13 @@ pub struct Options {
     pub(crate) graceful_timeout: Duration,
     /// Threads that call the application; with one it is the loop's own.
     pub(crate) threads: usize,
+    /// The application runs in greenlets, on the loop's thread.
+    pub(crate) green: bool,
     pub(crate) max_requests: Option<u64>,
     pub(crate) sendfile: bool,
     pub(crate) script_name: String,
+    /// Answers are those of HTTP/1.0, whatever the client speaks.
+    pub(crate) http_10_only: bool,
 }
 
 pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
@@ -97,9 +101,11 @@ impl Options {
         worker_connections,
         queue_timeout,
         threads,
+        green,
         max_requests,
         sendfile,
         script_name,
+        http_10_only,
     ))]
     #[allow(clippy::too_many_arguments)] // Named one by one in Python.
     fn new(
@@ -129,9 +135,11 @@ impl Options {
         worker_connections: usize,
         queue_timeout: Option<f64>,
         threads: usize,
+        green: bool,
         max_requests: Option<u64>,
         sendfile: bool,
         script_name: String,
+        http_10_only: bool,
     ) -> PyResult<Self> {
         let header_map = match header_map {
             "drop" => HeaderMap::Drop,
@@ -190,9 +198,11 @@ impl Options {
             shares_listeners,
             graceful_timeout: seconds("graceful_timeout", graceful_timeout)?,
             threads,
+            green,
             max_requests,
             sendfile,
             script_name,
+            http_10_only,
         })
     }
 }

@@ -2,29 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Instant;
 
 use meinheld_protocol::encode;
 use meinheld_protocol::{Head, Status};
-use meinheld_reactor::{Body, BodyFault, Fate, Progress, Request};
+use meinheld_reactor::{Body, BodyFault, ConnId, Progress, Request};
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList};
 
 use crate::body;
 use crate::environ::Builder;
-use crate::exchange::{End, Exchange, Sent, Summary};
-use crate::face::{AnswerFacts, Told};
-use crate::facts::{self, Fields};
+use crate::exchange::{End, Exchange, Sent};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
-use crate::input::Input;
 use crate::objects::Objects;
 use crate::options::SERVER;
-
-/// What logs and hooks are told of requests that an answer of ours has ended.
-pub(crate) const UNAVAILABLE: &str = "503 Service Unavailable";
 
 /// The application, and what calling it needs.
 pub(crate) struct Service {
@@ -38,7 +31,7 @@ pub(crate) struct Service {
 }
 
 /// What becomes of the connection.
-enum Outcome {
+pub(crate) enum Outcome {
     /// The answer has left whole, and with it the connection: another request may be on its way.
     Over,
     /// The answer is complete; the flag says whether another request may follow.
@@ -47,15 +40,6 @@ enum Outcome {
     Broken,
     /// Nothing is left to do: the client has gone, or the socket is the application's.
     Nothing,
-}
-
-/// What the hooks and the access log are told, where there are any.
-struct Records<'py> {
-    /// Not where there are no hooks, and a line is all that is logged.
-    request: Option<Bound<'py, PyAny>>,
-    started: Instant,
-    /// The place of the request.
-    slot: usize,
 }
 
 /// One of the places that requests are served in, one at a time.
@@ -116,6 +100,12 @@ impl Service {
             self.gateway.way.looks_soon();
         }
         slot.spent = Some(request.head);
+        self.conclude(id, outcome)
+    }
+
+    /// Leaves the connection as the outcome says.
+    #[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
+    pub(crate) fn conclude(&self, id: ConnId, outcome: PyResult<Outcome>) -> PyResult<()> {
         match outcome {
             Ok(Outcome::Over | Outcome::Nothing) => {}
             Ok(Outcome::Finished { keep }) => self.gateway.reactor().finish(id, keep),
@@ -138,20 +128,33 @@ impl Service {
         let (outcome, reported) = self.exchange(py, slot.number, &objects, request)?;
         // Where close() or a hook forked: what follows is the parent's.
         self.gateway.end_forked_child(py, reported.as_ref().err())?;
+        slot.objects = self.retire(py, objects, request.id, &outcome);
+        reported.and(outcome)
+    }
+
+    /// What is done with the objects of a request that is over; they come back if they can be used
+    /// again.
+    #[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
+    pub(crate) fn retire(
+        &self,
+        py: Python<'_>,
+        objects: Objects,
+        id: ConnId,
+        outcome: &PyResult<Outcome>,
+    ) -> Option<Objects> {
         if !matches!(outcome, Ok(Outcome::Over)) && objects.exchange.end_for_good() {
             objects.socket.get().over(py);
         }
         objects.exchange.forget_callbacks(py);
         if self.reuses && objects.are_free(py) {
-            slot.objects = Some(objects);
-        } else {
-            // Locked: another thread of the application's that is about to wait has not looked
-            // whether it should, or can be told.
-            let _reactor = self.gateway.reactor();
-            objects.exchange.over().store(true, SeqCst);
-            self.gateway.way.over(request.id);
+            return Some(objects);
         }
-        reported.and(outcome)
+        // Locked: another thread of the application's that is about to wait has not looked whether it
+        // should, or can be told.
+        let _reactor = self.gateway.reactor();
+        objects.exchange.over().store(true, SeqCst);
+        self.gateway.way.over(id);
+        None
     }
 
     /// From the call of the application to that of `close()` and the last hook. What came of the
@@ -174,7 +177,7 @@ impl Service {
             Some(record) => self
                 .gateway
                 .face
-                .pre_request(record)
+                .pre_request(record.bind(py))
                 .map(|()| Sent::Part)
                 .map_err(Failure::Raised),
             None => Ok(Sent::Part),
@@ -221,7 +224,8 @@ impl Service {
     }
 
     /// Brings the answer to its end, or answers for the application that failed.
-    fn settle(
+    #[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
+    pub(crate) fn settle(
         &self,
         py: Python<'_>,
         request: &Request,
@@ -291,11 +295,26 @@ impl Service {
             return Ok(Outcome::Nothing);
         }
         let status = Status::INTERNAL_SERVER_ERROR;
-        let answer = self.error(request, status, "the application failed");
+        let told = face.page(py, &error)?;
+        let told = told.as_deref().unwrap_or("the application failed");
+        let answer = self.error(request, status, told);
         Ok(match exchange.replace(&answer) {
             true => Outcome::Finished { keep: false },
             false => Outcome::Broken,
         })
+    }
+
+    /// Answers for an application that was made to give up a request.
+    pub(crate) fn cancel(&self, request: &Request, exchange: &Exchange, reason: &str) -> Outcome {
+        if !self.gateway.reactor().is_connected(request.id) {
+            return Outcome::Nothing;
+        }
+        let status = Status::SERVICE_UNAVAILABLE;
+        let answer = self.error(request, status, reason);
+        match exchange.replace(&answer) {
+            true => Outcome::Finished { keep: false },
+            false => Outcome::Broken,
+        }
     }
 
     /// Answers for a client whose request body is not what it should be. One that has ended its
@@ -329,7 +348,7 @@ impl Service {
     }
 
     /// `close()` of PEP 3333, once, whatever happened.
-    fn close(
+    pub(crate) fn close(
         &self,
         py: Python<'_>,
         iterable: Option<Bound<'_, PyAny>>,
@@ -344,113 +363,15 @@ impl Service {
         };
         match close.call0() {
             Ok(_) => Ok(()),
-            Err(error) if self.gateway.face.ends_worker(py, &error) => Err(error),
-            Err(error) => self.gateway.face.failed(py, &error, &request.head),
+            Err(error) => self.failed(py, error, request),
         }
     }
 
-    /// Tells the access log and the hooks, in gunicorn's order: log, `close()`, `post_request`.
-    fn report<'py>(
-        &self,
-        py: Python<'py>,
-        records: Records<'py>,
-        objects: &Objects,
-        environ: Option<Bound<'py, PyDict>>,
-        iterable: Option<Bound<'py, PyAny>>,
-        request: &Request,
-    ) -> PyResult<()> {
-        let face = &self.gateway.face;
-        let exchange = &*objects.exchange;
-        let summary = exchange.take_summary().filter(|_| exchange.head_has_left());
-        let (status, headers) = match (summary, self.gateway.in_flight.fate(records.slot)) {
-            (_, Fate::Denied) => (PyString::new(py, UNAVAILABLE), PyList::empty(py)),
-            (Some(Summary { status, headers }), _) => {
-                (status.into_bound(py), headers.into_bound(py))
-            }
-            (None, _) => (
-                PyString::new(py, "500 Internal Server Error"),
-                PyList::empty(py),
-            ),
-        };
-        let elapsed = records.started.elapsed().as_secs_f64();
-        let facts = (
-            status,
-            headers,
-            exchange.sent(),
-            exchange.head_has_left(),
-            elapsed,
-        );
-        // Of an `environ` that the application has emptied, the log is told as of one that there
-        // never was.
-        let line = environ
-            .as_ref()
-            .filter(|environ| face.writes_lines() && !environ.is_empty());
-        let logged = match exchange.is_taken_over() {
-            true => Some(Ok(())),
-            false => line.map(|environ| face.log_line(py, Fields::of(request), environ, &facts)),
-        };
-        let logged = match (logged, &records.request) {
-            (Some(logged), None) => return logged.and(self.close(py, iterable, request)),
-            (logged, _) => logged,
-        };
-        let told = match self.told(py, records.request, facts, environ, objects, request) {
-            Ok(told) => told,
-            Err(error) => {
-                self.close(py, iterable, request)?;
-                return face.survive::<()>(py, Err(error));
-            }
-        };
-        let logged = logged.unwrap_or_else(|| face.log_access(&told));
-        // Whatever the log said, the application gets its close() and the hook its call.
-        let closed = self.close(py, iterable, request);
-        let posted = face.post_request(&told);
-        logged.and(closed).and(posted)
-    }
-
-    /// The objects that a logger of somebody's own and the `post_request` hook are given.
-    fn told<'py>(
-        &self,
-        py: Python<'py>,
-        record: Option<Bound<'py, PyAny>>,
-        facts: AnswerFacts<'py>,
-        environ: Option<Bound<'py, PyDict>>,
-        objects: &Objects,
-        request: &Request,
-    ) -> PyResult<Told<'py>> {
-        let face = &self.gateway.face;
-        let request = match record {
-            Some(record) => record,
-            None => face.record(
-                py,
-                facts::of_request(py, request, Some(objects.input.bind(py)))?,
-            )?,
-        };
-        Ok(Told {
-            response: face.response(py, &request, facts)?,
-            request,
-            environ: environ.unwrap_or_else(|| PyDict::new(py)).into_any(),
-        })
-    }
-
-    fn records<'py>(
-        &self,
-        py: Python<'py>,
-        slot: usize,
-        request: &Request,
-        input: &Bound<'py, Input>,
-    ) -> PyResult<Option<Records<'py>>> {
-        let face = &self.gateway.face;
-        if !face.wants_records() {
-            return Ok(None);
+    /// What `close()` raised is logged, unless it ends the worker.
+    pub(crate) fn failed(&self, py: Python<'_>, error: PyErr, request: &Request) -> PyResult<()> {
+        match self.gateway.face.ends_worker(py, &error) {
+            true => Err(error),
+            false => self.gateway.face.failed(py, &error, &request.head),
         }
-        let request = match face.wants_request() {
-            true => Some(face.record(py, facts::of_request(py, request, Some(input))?)?),
-            false => None,
-        };
-        Ok(Some(Records {
-            request,
-            started: Instant::now(),
-            slot,
-        }))
     }
 }

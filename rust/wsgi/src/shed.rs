@@ -6,7 +6,8 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::face::Told;
 use crate::facts;
-use crate::serve::{Service, Slot, UNAVAILABLE};
+use crate::serve::{Service, Slot};
+use crate::telling::UNAVAILABLE;
 
 impl Service {
     /// Logs a request that the application does not get: a 503 was the answer.

@@ -105,9 +105,14 @@ impl ClientSocket {
             .taking
             .lock_py_attached(py)
             .unwrap_or_else(PoisonError::into_inner);
-        let taken = self.taken.get(py).map(|taken| taken.bind(py));
-        if let Some(socket) = taken.and_then(descriptor::duplicate) {
+        let Some(taken) = self.taken.get(py).map(|taken| taken.bind(py)) else {
+            return;
+        };
+        if let Some(socket) = descriptor::duplicate(taken) {
             self.exchange.gateway.reactor().end_detached(socket.into());
+        }
+        if let Err(error) = taken.call_method0(intern!(py, "request_over")) {
+            error.write_unraisable(py, Some(taken));
         }
     }
 

@@ -39,6 +39,11 @@ const LATE: u64 = BEAT + 100;
 const SECOND_LOOK: u64 = 50;
 /// How late suspended greenlets may be told: what they do later says nothing of the hang.
 const GREENLETS_WITHIN: Duration = Duration::from_secs(1);
+/// How much later than the hub of greenlets, which cancels a request that takes too long, its
+/// connection is aborted: the hub may be what hangs.
+const AFTER_HUB: u64 = 500;
+/// Requests that are named where something hangs, at most; the oldest.
+pub(crate) const NAMED: usize = 100;
 /// From look to look while the worker hangs.
 const NEXT_LOOK: u64 = 1000;
 
@@ -95,6 +100,7 @@ impl Watchdog {
                 gateway: Arc::downgrade(gateway),
                 in_flight: gateway.in_flight.clone(),
                 threaded: gateway.way.is_threaded(),
+                green: gateway.way.green().is_some(),
                 heart: Heart::Beats,
                 reported_until: 0,
                 cut_until: 0,
@@ -141,6 +147,7 @@ struct Watch {
     in_flight: InFlight,
     /// The loop beats on while a request hangs.
     threaded: bool,
+    green: bool,
     heart: Heart,
     /// Requests that began until then were reported, if they lasted.
     reported_until: u64,
@@ -207,8 +214,11 @@ impl Watch {
             "The worker hangs: no heartbeat for {late}; timeout is {timeout}"
         ));
         let requests = self.in_flight.snapshot();
-        for request in &requests {
+        for request in requests.iter().take(NAMED) {
             report.line(format_args!("With the application: {request}"));
+        }
+        if let Some(more) = requests.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            report.line(format_args!("With the application: {more} more requests"));
         }
         if requests.is_empty() {
             report.line("With the application: no request");
@@ -272,7 +282,8 @@ impl Watch {
 
     /// Takes requests from the application that it has had for `limit`; says when to look again.
     fn cut_off(&mut self, limit: u64, now: u64) -> u64 {
-        let overdue = Overdue::find(&self.in_flight, limit, self.cut_until, now);
+        let patience = if self.green { limit + AFTER_HUB } else { limit };
+        let overdue = Overdue::find(&self.in_flight, patience, self.cut_until, now);
         self.cut_until = overdue.until;
         let limit = Seconds(limit);
         for request in &overdue.requests {

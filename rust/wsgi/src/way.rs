@@ -1,6 +1,6 @@
-//! The one place where the two ways of calling an application part: inline on the loop's thread,
-//! or on threads of its own. [`Loop::run`](crate::Loop) takes the turns of the one or the other;
-//! the code that serves a request is the same for both.
+//! The one place where the ways of calling an application part: inline on the loop's thread, in
+//! greenlets there, or on threads of its own. [`Loop::run`](crate::Loop) takes the turns of the
+//! one or the other; the code that serves a request is the same for all.
 //!
 //! What differs by nature:
 //!
@@ -13,11 +13,14 @@
 //!   [`AHEAD`] octets of the answer wait.
 //! - Inline a wait for a client is spent in turns of the loop; a thread sleeps.
 //! - Inline an application that hangs stops the heart; with threads it holds its thread.
+//!
+//! Greenlets are inline in all of this, but that the loop's turns go on while one waits.
 
 use meinheld_reactor::{BodyPolicy, ConnId, Waker};
 use pyo3::prelude::*;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Turn};
+use crate::green::Green;
 use crate::pool::Pool;
 
 /// Octets that an application may be ahead of its client.
@@ -33,6 +36,8 @@ pub(crate) enum Way {
     Inline,
     /// On threads that share the reactor with the loop.
     Threads(Pool),
+    /// On the loop's thread, in greenlets that may give it up: floor 4's hub takes the loop's turns.
+    Green(Green),
 }
 
 /// How bodies reach applications on `threads` threads.
@@ -44,26 +49,35 @@ pub(crate) fn body_policy(threads: usize) -> BodyPolicy {
 }
 
 impl Way {
-    /// The way for gunicorn's `threads`; `waker` ends the loop's waits.
-    pub(crate) fn new(threads: usize, waker: Waker) -> Self {
-        match threads {
-            0 | 1 => Self::Inline,
-            _ => Self::Threads(Pool::new(threads, waker)),
+    /// The way for gunicorn's `threads`, or that of greenlets; `waker` ends the loop's waits.
+    pub(crate) fn new(threads: usize, green: bool, waker: Waker) -> Self {
+        match (green, threads) {
+            (true, _) => Self::Green(Green::default()),
+            (false, 0 | 1) => Self::Inline,
+            (false, _) => Self::Threads(Pool::new(threads, waker)),
+        }
+    }
+
+    /// What greenlets wait for, where there are any.
+    pub(crate) fn green(&self) -> Option<&Green> {
+        match self {
+            Self::Green(green) => Some(green),
+            Self::Inline | Self::Threads(_) => None,
         }
     }
 
     /// Octets of an answer that may wait while the application goes on.
     pub(crate) fn ahead(&self) -> usize {
         match self {
-            Self::Inline => 0,
+            Self::Inline | Self::Green(_) => 0,
             Self::Threads(_) => AHEAD,
         }
     }
 
-    /// Whether applications are called by the loop itself, so that what follows an answer follows at
-    /// once.
+    /// Whether applications are called on the loop's thread, so that what follows an answer follows
+    /// at once.
     pub(crate) fn is_inline(&self) -> bool {
-        matches!(self, Self::Inline)
+        !self.is_threaded()
     }
 
     /// Whether other threads may want the interpreter.
@@ -82,6 +96,7 @@ impl Way {
             // Asked between two calls.
             Self::Inline => true,
             Self::Threads(pool) => pool.is_quiet(),
+            Self::Green(green) => green.is_quiet(),
         }
     }
 
@@ -93,7 +108,7 @@ impl Way {
         py: Python<'_>,
         id: ConnId,
     ) -> PyResult<()> {
-        if let Self::Inline = self {
+        if self.is_inline() {
             gateway.tend(py)?;
             if gateway.grace_is_over() {
                 gateway.reactor().abort(id);
@@ -113,7 +128,9 @@ impl Way {
     /// Inline, in a turn that only moves octets: no application call starts meanwhile.
     pub(crate) fn wait(&self, gateway: &Gateway, py: Python<'_>) -> PyResult<()> {
         match self {
-            Self::Inline => gateway.turn(py, true),
+            // A greenlet comes here before it takes a socket over only: what it waits for is that the
+            // kernel has what was sent before.
+            Self::Inline | Self::Green(_) => gateway.turn(py, Turn::OctetsOnly),
             Self::Threads(_) => {
                 py.detach(std::thread::park);
                 Ok(())

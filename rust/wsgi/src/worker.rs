@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use meinheld_reactor::{Event, Reactor, Request, watch_forks};
+use meinheld_reactor::{Event, Reactor, Request};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -13,18 +13,18 @@ use pyo3::types::PyDict;
 use crate::environ::{Builder, Template};
 use crate::face::Face;
 use crate::ffi::descriptor;
-use crate::gateway::{Gateway, Share};
+use crate::gateway::{Gateway, Share, Turn};
 use crate::options::{Options, seconds};
 use crate::pool::{Help, Overflow, Pool};
 use crate::seat::Seat;
 use crate::serve::{Service, Slot};
-use crate::watchdog::{Bounds, Watchdog};
+use crate::watchdog::{Bounds, NAMED, Watchdog};
 use crate::way::Way;
 
 /// The event loop of one worker process.
 #[pyclass(frozen, module = "meinheld_worker._core")]
 pub struct Loop {
-    service: Service,
+    pub(crate) service: Arc<Service>,
     served: AtomicU64,
     max_requests: Option<u64>,
 }
@@ -53,7 +53,6 @@ impl Loop {
     ) -> PyResult<Self> {
         let py = face.py();
         let options = options.get();
-        watch_forks();
         teach_allocator();
         let mut reactor = Reactor::new(options.reactor.clone())?;
         let mut templates = Vec::new();
@@ -71,16 +70,15 @@ impl Loop {
             reactor.count(tally);
         }
         let gateway = Gateway::new(reactor, face, seat, tally, signals, options);
-        let gateway = Arc::new(gateway);
-        let environs = Builder::new(templates, options.script_name.clone());
+        let service = Arc::new(Service {
+            gateway: Arc::new(gateway),
+            application,
+            environs: Builder::new(templates, options.script_name.clone()),
+            file_wrapper,
+            reuses: has_gil(py)?,
+        });
         Ok(Self {
-            service: Service {
-                gateway,
-                application,
-                environs,
-                file_wrapper,
-                reuses: has_gil(py)?,
-            },
+            service,
             served: AtomicU64::new(0),
             max_requests: options.max_requests,
         })
@@ -89,24 +87,15 @@ impl Loop {
     /// Serves until the face says to leave and all that was begun is answered, or
     /// `graceful_timeout` has passed.
     ///
-    /// Raises what ends the worker at once: `SystemExit` of a signal handler.
+    /// Raises what ends the worker at once: `SystemExit` of a signal handler; and `RuntimeError` where
+    /// a hub of greenlets takes its turns.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let ran = match &self.service.gateway.way {
             Way::Inline => self.turns_inline(py),
             Way::Threads(pool) => self.turns_beside_threads(py, pool),
+            Way::Green(_) => return Err(PyRuntimeError::new_err("this loop is a hub's")),
         };
-        // Before anything is closed: in a child of the application's it is not its own.
-        self.service
-            .gateway
-            .end_forked_child(py, ran.as_ref().err())?;
-        self.service.gateway.watcher.close(py);
-        let ran = ran.and_then(|()| self.service.gateway.tell_of_shed(py, true));
-        // Not attached: blocks of other threads are freed, which may have to wait for them.
-        py.detach(|| self.service.gateway.reactor().end());
-        if let Way::Threads(pool) = &self.service.gateway.way {
-            pool.close();
-        }
-        ran
+        self.close(py, ran)
     }
 
     /// Serves requests on the calling thread, as number `slot` of `threads`, until the loop has
@@ -151,9 +140,13 @@ impl Loop {
     }
 
     /// Leaves gracefully. A signal handler may call this while the application runs: its answer
-    /// then says `Connection: close` already.
-    fn leave(&self) {
-        self.service.gateway.leave();
+    /// then says `Connection: close` already. With `within`, in so many seconds at most, instead of
+    /// `graceful_timeout`.
+    #[pyo3(signature = (within = None))]
+    fn leave(&self, within: Option<f64>) -> PyResult<()> {
+        let within = within.map(|value| seconds("within", value)).transpose()?;
+        self.service.gateway.leave(within);
+        Ok(())
     }
 
     /// Requests that reached the application.
@@ -228,19 +221,43 @@ impl Loop {
         Ok(())
     }
 
-    /// A line for each request that is with the application now.
+    /// A line for each request that is with the application now, of the oldest hundred.
     fn in_flight(&self) -> Vec<String> {
         self.service
             .gateway
             .in_flight
             .snapshot()
             .iter()
+            .take(NAMED)
             .map(ToString::to_string)
             .collect()
     }
 }
 
 impl Loop {
+    /// Closes what is left, with what `ran` has come to.
+    pub(crate) fn close(&self, py: Python<'_>, ran: PyResult<()>) -> PyResult<()> {
+        let gateway = &self.service.gateway;
+        // Before anything is closed: in a child of the application's it is not its own.
+        gateway.end_forked_child(py, ran.as_ref().err())?;
+        gateway.watcher.close(py);
+        let ran = ran.and_then(|()| gateway.tell_of_shed(py, true));
+        // Not attached: blocks of other threads are freed, which may have to wait for them.
+        py.detach(|| gateway.reactor().end());
+        match &gateway.way {
+            Way::Inline => {}
+            Way::Threads(pool) => pool.close(),
+            Way::Green(green) => {
+                for party in green.forget() {
+                    if let Err(error) = party.call_method0(py, "ready") {
+                        error.write_unraisable(py, None);
+                    }
+                }
+            }
+        }
+        ran
+    }
+
     /// Turns that leave the application to the threads.
     fn turns_beside_threads(&self, py: Python<'_>, pool: &Pool) -> PyResult<()> {
         let gateway = &self.service.gateway;
@@ -290,7 +307,7 @@ impl Loop {
         gateway.tend(py)?;
         while !gateway.is_finished() {
             self.forget_silent(py, &mut beats);
-            gateway.turn(py, false)?;
+            gateway.turn(py, Turn::Events)?;
             let mut share = Share::default();
             while let Some(event) = gateway.next(py, &mut share, slot.spent.take())? {
                 self.handle(py, &mut slot, event)?;
@@ -300,14 +317,14 @@ impl Loop {
     }
 
     /// Once a beat: what idle connections have said is not kept.
-    fn forget_silent(&self, py: Python<'_>, beats: &mut u64) {
+    pub(crate) fn forget_silent(&self, py: Python<'_>, beats: &mut u64) {
         let now = self.service.gateway.beats();
         if std::mem::replace(beats, now) != now {
             self.service.environs.forget_silent(py);
         }
     }
 
-    fn handle(&self, py: Python<'_>, slot: &mut Slot, event: Event) -> PyResult<()> {
+    pub(crate) fn handle(&self, py: Python<'_>, slot: &mut Slot, event: Event) -> PyResult<()> {
         let gateway = &self.service.gateway;
         match event {
             Event::Request(request) => self.take(py, slot, request),
@@ -353,7 +370,7 @@ impl Loop {
         self.service.serve(py, slot, request)
     }
 
-    fn count(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn count(&self, py: Python<'_>) -> PyResult<()> {
         let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
         if self.max_requests == Some(served) && self.service.gateway.face.spent(py)? {
             // The arbiter replaces this worker: the backlog is the replacement's.

@@ -218,6 +218,25 @@ impl Exchange {
         self.wait_for_client(py, 0)
     }
 
+    /// Whether a greenlet may give more. If not, `party` is told when it could.
+    pub(crate) fn has_room(&self, party: Py<PyAny>) -> Result<bool, Failure> {
+        let id = self.id();
+        // Locked to the end: what another thread waits for must not come in between.
+        let mut reactor = self.gateway.reactor();
+        if self.over.load(SeqCst) {
+            return Err(Failure::Gone);
+        }
+        let progress = reactor.want_room(id, self.gateway.way.ahead());
+        match (progress, self.gateway.way.green()) {
+            (Progress::Gone, _) => Err(Failure::Gone),
+            (Progress::Pending, Some(green)) => {
+                green.await_room(id, party);
+                Ok(false)
+            }
+            (Progress::Pending | Progress::Accepted, _) => Ok(true),
+        }
+    }
+
     fn wait_for_client(&self, py: Python<'_>, ahead: usize) -> Result<(), Failure> {
         let Gateway { way, .. } = &*self.gateway;
         let id = self.id();

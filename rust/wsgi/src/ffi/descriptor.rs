@@ -21,11 +21,22 @@ pub(crate) fn duplicate(filelike: &Bound<'_, PyAny>) -> Option<File> {
 ///
 /// When the number names nothing, or no descriptors are left.
 pub(crate) fn own(number: i32) -> io::Result<OwnedFd> {
+    with(number, |descriptor| descriptor.try_clone_to_owned())
+}
+
+/// Makes use of a descriptor that stays the caller's, by one call of the kernel's.
+///
+/// # Errors
+///
+/// When the number names nothing, and what `make` fails with.
+pub(crate) fn with<T>(
+    number: i32,
+    make: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<T> {
     if number < 0 {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(rustix::io::Errno::BADF.into());
     }
     // SAFETY: the number is not -1, and is used for one `dup` only: the kernel answers EBADF
     // where it names nothing.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    borrowed.try_clone_to_owned()
+    make(unsafe { BorrowedFd::borrow_raw(number) })
 }

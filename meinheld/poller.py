@@ -1,0 +1,129 @@
+"""One greenlet that reads, writes and answers pings for all WebSockets of a worker."""
+
+from __future__ import annotations
+
+import selectors
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent, greenlet
+
+from meinheld_worker import hub as hubs
+from meinheld_worker.waiting import Waiter
+
+if TYPE_CHECKING:
+    from meinheld.websocket import WebSocket
+
+#: Service restart (the registry of RFC 6455 11.7).
+RESTART = 1012
+#: Seconds between two closes of a drain, at most; and the part of the grace that all of them take,
+#: so that the rest is for the peers' answers, and for what applications do then.
+PACE = 0.01
+PART = 0.5
+#: Sockets that are attended to before others have their turn.
+AT_ONCE = 64
+
+
+class Poller:
+    """The sockets of one hub. They have a selector of their own, so that the hub watches one
+    descriptor, and nobody waits for each.
+
+    Everything here is for the hub's thread.
+    """
+
+    def __init__(self, hub: hubs.Hub) -> None:
+        self.hub = hub
+        self._selector = selectors.DefaultSelector()
+        self._sockets: dict[int, WebSocket] = {}
+        self._runs = False
+        hub.at_drain(self._drain)
+
+    def add(self, socket: WebSocket) -> None:
+        """Serve a socket from now on."""
+        self._sockets[id(socket)] = socket
+        if not self._runs:
+            self._runs = True
+            self.hub.spawn(self._run)
+        if self.hub.is_draining:
+            socket.dismiss(RESTART, "service restart")
+
+    def remove(self, socket: WebSocket) -> None:
+        """Serve it no more."""
+        del self._sockets[id(socket)]
+        if not self._sockets:
+            # Nothing may outlive the last socket: a worker that drains would wait for it.
+            self.hub.cancel_wait(self._selector.fileno())
+
+    def is_here(self) -> bool:
+        """Whether the caller is on the hub's thread, and may touch this."""
+        return hubs.current() is self.hub
+
+    def watch(self, socket: WebSocket, before: int, events: int) -> None:
+        """Look for these events, where so far others were looked for."""
+        if not before:
+            self._selector.register(socket.fileno(), events, socket)
+        elif events:
+            self._selector.modify(socket.fileno(), events, socket)
+        else:
+            self._selector.unregister(socket.fileno())
+
+    def _run(self) -> None:
+        try:
+            while self._sockets:
+                try:
+                    self.hub.wait_fd(self._selector.fileno(), read=True)
+                except OSError:
+                    continue
+                for number, (key, events) in enumerate(self._selector.select(0), 1):
+                    if not number % AT_ONCE:
+                        self.hub.sleep(0)
+                    self._attend(key.data, bool(events & selectors.EVENT_READ))
+        finally:
+            self._runs = False
+
+    def _attend(self, socket: WebSocket, readable: bool) -> None:
+        try:
+            socket.ready(readable)
+        except Exception as error:
+            # No memory, say. The others are served on.
+            socket.abandon()
+            self.hub.survive(error, "Error in a WebSocket")
+
+    def _drain(self) -> None:
+        """The successors accept: whoever is told now reconnects to them."""
+        sockets = list(self._sockets.values())
+        pause = min(PACE, self.hub.grace_left * PART / max(len(sockets), 1))
+        for socket in sockets:
+            socket.dismiss(RESTART, "service restart")
+            self.hub.sleep(pause)
+
+
+class Waiters:
+    """Greenlets that wait for the same thing."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Waiter] = []
+
+    def wait(self, hub: hubs.Hub, timeout: float | None = None) -> None:
+        """Wait for :meth:`wake`.
+
+        Raises:
+            TimeoutError: so many seconds have passed.
+        """
+        waiter = Waiter(hub)
+        self._waiting.append(waiter)
+        try:
+            waiter.wait(timeout)
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def wake(self) -> None:
+        """All of them look again."""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.wake()
+
+
+def this_greenlet() -> greenlet:
+    """The calling one."""
+    return getcurrent()

@@ -1,0 +1,80 @@
+"""What `WebSocketMiddleware` is given, and where it can be used."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from harness import OURS, Server, request
+from websocket_peer import HANDSHAKE, Peer
+
+pytestmark = [
+    pytest.mark.own_threads,
+    pytest.mark.skipif(not OURS, reason="it needs this worker"),
+]
+
+WRONG = {
+    "protocols": ("chat", "protocols = 'chat': not strings. Accepted: a list of strings."),
+    "origins": ([1], "origins = [1]: not strings. Accepted: a list of strings."),
+    "max_message_size": (0, "max_message_size = 0: not a size. Accepted: octets, at least 1."),
+    "max_pending": (1.5, "max_pending = 1.5: not a size. Accepted: octets, at least 1."),
+    "ping_interval": (0, "ping_interval = 0: not a time. Accepted: seconds, above 0."),
+    "ping_timeout": (None, "ping_timeout = None: not a time. Accepted: seconds, above 0."),
+    "close_timeout": ("1", "close_timeout = '1': not a time. Accepted: seconds, above 0."),
+}
+
+
+@pytest.mark.parametrize(("name", "case"), WRONG.items(), ids=WRONG.keys())
+def test_an_argument_that_means_nothing_is_refused(name: str, case: tuple[Any, str]) -> None:
+    from meinheld.middleware import WebSocketMiddleware
+
+    value, message = case
+    with pytest.raises((TypeError, ValueError)) as raised:
+        WebSocketMiddleware(lambda environ, start_response: [], **{name: value})
+    assert str(raised.value) == message
+
+
+def test_without_greenlet_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from meinheld.middleware import WebSocketMiddleware
+
+    monkeypatch.setitem(sys.modules, "greenlet", None)
+    with pytest.raises(ImportError) as raised:
+        WebSocketMiddleware(lambda environ, start_response: [])
+    assert str(raised.value) == (
+        "WebSocketMiddleware needs greenlet: pip install 'meinheld[green]'"
+    )
+
+
+HANDLER = """
+from meinheld.websocket import WebSocketWSGI
+
+
+def handler(ws):
+    ws.send(ws.path)
+
+
+app = WebSocketWSGI(handler, ping_interval=None)
+"""
+
+
+def test_websocket_wsgi_calls_a_handler_and_refuses_the_rest() -> None:
+    with Server.start(HANDLER) as server:
+        with Peer.open(server, "/path") as peer:
+            assert peer.hear() == "/path"
+        assert server.get().status == 400
+
+
+def test_gunicorns_own_workers_answer_500_and_say_why() -> None:
+    settings = json.dumps({})
+    with (
+        Server.start(
+            "apps.websockets:app", worker="sync", env={"TEST_WEBSOCKETS": settings}
+        ) as server,
+        server.client() as client,
+    ):
+        client.send(request(target="/echo", headers=HANDSHAKE))
+        assert client.response().status == 500
+        server.wait_for_log("RuntimeError: WebSocketMiddleware needs the meinheld worker")
+        assert server.get("/plain").status == 200
