@@ -22,6 +22,10 @@ MANY = 2000
 FEW = 100
 REQUESTS = 100
 NEWCOMERS = 50
+#: A thread that answers before the loop sleeps, or after, is a call more for a request, and a wait
+#: that a signal of the tracer's interrupts is one, too. Work in proportion to the connections would
+#: be twenty times as many.
+SAME = 2
 PARTS = {
     "idle": request("GET", "/well"),
     "half-sent-head": request("GET", "/well")[:-2],
@@ -120,8 +124,7 @@ def crowded(request: pytest.FixtureRequest) -> Iterator[Crowded]:
 
 
 def test_a_request_takes_as_many_system_calls_beside_2000_connections(crowded: Crowded) -> None:
-    # A wait that a signal of the tracer's interrupts is one more.
-    assert calls_of_requests(crowded.server) <= 1.1 * crowded.alone
+    assert calls_of_requests(crowded.server) <= SAME * crowded.alone
 
 
 def test_2000_connections_that_do_nothing_take_no_system_call(crowded: Crowded) -> None:
@@ -164,7 +167,7 @@ def test_a_full_worker_serves_those_it_has_at_the_same_price() -> None:
             clients = full_of_idle(server, connections - 1)
             counts.append(calls_of_requests(server))
             let_go(clients)
-    assert counts[1] <= 1.1 * counts[0], counts
+    assert counts[1] <= SAME * counts[0], counts
 
 
 def test_a_full_worker_that_cannot_make_room_does_not_spin() -> None:
