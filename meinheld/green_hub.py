@@ -11,6 +11,7 @@ from weakref import ref
 
 from meinheld_worker import green
 from meinheld_worker.hub import Hub, current
+from meinheld_worker.waiting import Waiter
 
 #: Whether the loop's thread is inside of something that must not give the loop up.
 _held = False
@@ -21,18 +22,18 @@ _module_locks: dict[str, Callable[[], Any]] = getattr(importlib._bootstrap, "_mo
 _imported_before: list[ref[Any]] = []
 
 
-def hub_here(*, importing: bool = False) -> Hub | None:
+def hub_here(*, importing: bool = False, in_coroutine: bool = False) -> Hub | None:
     """The hub to give up to; ``None`` where one can only block: where no loop runs, in its own
     greenlet, in other threads, while a module is imported, so that no other greenlet sees half of
-    it, and in a coroutine, since a running loop of asyncio belongs to the thread, so that no other
-    greenlet could run one.
+    it, and in a coroutine, since a running loop of asyncio belongs to the thread.
 
-    importing: also while a module is imported, for waits that another greenlet may have to end.
+    importing, in_coroutine: also there, for waits that another greenlet may have to end. In a
+    coroutine they have to be waited for by :func:`wait_aside`.
     """
     hub = current()
     if hub is None or _held or (_module_locks and not importing and _imports()):
         return None
-    return None if _asyncio_runs() else hub
+    return None if not in_coroutine and _running_loop() is not None else hub
 
 
 def _imports() -> bool:
@@ -55,16 +56,40 @@ def _note_imports(_: object = None) -> None:
 _note_imports()
 
 
-def _asyncio_runs() -> bool:
+def _running_loop() -> Any:
     asyncio = sys.modules.get("_asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
+def wait_aside(waiter: Waiter, timeout: float | None) -> None:
+    """Wait, and in a coroutine put the thread's loop of asyncio aside meanwhile: another greenlet
+    may run one of its own.
+
+    timeout: seconds.
+
+    Raises:
+        TimeoutError: so many seconds have passed.
+    """
+    loop = _running_loop()
+    if loop is None:
+        waiter.wait(timeout)
+        return
+    asyncio = sys.modules["_asyncio"]
+    hooks = sys.get_asyncgen_hooks()
+    asyncio._set_running_loop(None)
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        waiter.wait(timeout)
+    finally:
+        asyncio._set_running_loop(loop)
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def without_switching(function: Callable[[], Any]) -> Any:
     """Call something that holds standard locks, of which another greenlet of this thread would wait
     for ever."""
     global _held
-    if hub_here(importing=True) is None:
+    if hub_here(importing=True, in_coroutine=True) is None:
         return function()
     _held = True
     try:

@@ -18,7 +18,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
-from meinheld.green_hub import hub_here
+from meinheld.green_hub import hub_here, wait_aside
 from meinheld.green_threads import get_ident
 from meinheld_worker.hub import Hub, running
 from meinheld_worker.waiting import Waiter
@@ -70,7 +70,7 @@ class _Line:
                 if left is not None and left <= 0:
                     return False
                 try:
-                    place.waiter.wait(left)
+                    wait_aside(place.waiter, left)
                 except TimeoutError:
                     return False
                 place.waiter = Waiter(hub)
@@ -132,7 +132,7 @@ class Lock(_Context):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Wait until it is free and take it; return whether it was in time. timeout: seconds, -1
         for ever."""
-        hub = hub_here(importing=True)
+        hub = hub_here(importing=True, in_coroutine=True)
         if hub is None or not blocking or not (timeout == -1 or 0 < timeout <= TIMEOUT_MAX):
             return self._lock.acquire(blocking, timeout)
         # Who has waited longer comes first: with one thread, nothing else makes it fair.
@@ -264,7 +264,7 @@ class SimpleQueue(_SimpleQueue[T]):
         Raises:
             queue.Empty: there is none.
         """
-        hub = hub_here(importing=True)
+        hub = hub_here(importing=True, in_coroutine=True)
         if hub is None or not block or (timeout is not None and not timeout > 0):
             return super().get(block, timeout)
         taken: list[T] = []

@@ -453,6 +453,32 @@ def a_loop_of_asyncio_runs_whole() -> None:
 
 
 @behaviour
+def a_coroutine_waits_for_what_another_greenlet_ends() -> None:
+    lock: Any = threading.Lock()
+    end, items = threading.Event(), queue.SimpleQueue[int]()
+
+    def hold() -> None:
+        with lock:
+            # Both coroutines come to the lock meanwhile, each in a loop of its own.
+            time.sleep(0.001)
+        time.sleep(0.001)
+        items.put(3)
+        items.put(3)
+        end.set()
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        with lock:
+            await asyncio.sleep(0)
+        item = items.get()
+        assert end.wait(LONG) and asyncio.get_running_loop() is loop
+        return item
+
+    assert together(hold, lambda: asyncio.run(main()), lambda: asyncio.run(main())) == [None, 3, 3]
+    assert sys.get_asyncgen_hooks() == (None, None)
+
+
+@behaviour
 def a_forked_child_blocks_as_ever() -> None:
     lock, end = threading.RLock(), threading.Event()
     local = threading.local()
