@@ -7,6 +7,8 @@ must not be left half way by one greenlet for another.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select as _select
 import time
 from _thread import TIMEOUT_MAX
@@ -24,6 +26,14 @@ _original_sleep = time.sleep
 
 _READ = _select.POLLIN | _select.POLLPRI
 _WRITE = _select.POLLOUT
+#: Which events of poll(2) make a descriptor ready for each of the three lists: select(2).
+_LISTS = (
+    (_select.POLLIN, _select.POLLIN | _select.POLLHUP | _select.POLLERR),
+    (_select.POLLOUT, _select.POLLOUT | _select.POLLERR),
+    (_select.POLLPRI, _select.POLLPRI),
+)
+#: What the system's select() takes, and a loop with many requests is beyond: FD_SETSIZE.
+_SELECTABLE = 1024
 
 
 def sleep(seconds: float, /) -> None:
@@ -96,20 +106,42 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """As ``select.select``."""
     hub = hub_here()
-    if hub is None or (timeout is not None and not timeout > 0):
+    if hub is None or (timeout is not None and not timeout >= 0):
         return _original_select(rlist, wlist, xlist, timeout)
     lists = (list(rlist), list(wlist), list(xlist))
-    ready = _original_select(*lists, 0)
-    if any(ready):
+    ready = _look(lists)
+    if any(ready) or timeout == 0:
         return ready
+    return _look_until(hub, lambda: _look(lists), _events(lists), timeout)
+
+
+def _events(lists: tuple[list[Any], list[Any], list[Any]]) -> dict[int, int]:
     events: dict[int, int] = {}
-    for files, wanted in zip(
-        lists, (_select.POLLIN, _select.POLLOUT, _select.POLLPRI), strict=True
-    ):
+    for files, (wanted, _) in zip(lists, _LISTS, strict=True):
         for file in files:
             fd = _fileno(file)
             events[fd] = events.get(fd, 0) | wanted
-    return _look_until(hub, lambda: _original_select(*lists, 0), events, timeout)
+    return events
+
+
+def _look(lists: tuple[list[Any], list[Any], list[Any]]) -> tuple[list[Any], list[Any], list[Any]]:
+    try:
+        return _original_select(*lists, 0)
+    except ValueError:
+        events = _events(lists)
+        if not events or min(events) < 0 or max(events) < _SELECTABLE:
+            raise
+    poller = _original_poll()
+    for fd, wanted in events.items():
+        poller.register(fd, wanted)
+    found = dict(poller.poll(0))
+    if any(has & _select.POLLNVAL for has in found.values()):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    readable, writable, exceptional = (
+        [file for file in files if found.get(_fileno(file), 0) & ready]
+        for files, (_, ready) in zip(lists, _LISTS, strict=True)
+    )
+    return readable, writable, exceptional
 
 
 class poll:

@@ -45,6 +45,7 @@ def server() -> Iterator[Server]:
         "an_unknown_name_is_the_standard_error",
         "select_and_poll_wait_for_one_of_many",
         "select_and_poll_time_out",
+        "select_takes_descriptors_beyond_the_systems_bound",
         "select_looks_once_at_what_has_only_hung_up",
         "sleep_lets_others_run",
         "msocket_has_sockets_of_its_own",

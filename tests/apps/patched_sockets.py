@@ -13,7 +13,9 @@ patch.patch_all()
 
 import contextlib  # noqa: E402
 import errno  # noqa: E402
+import fcntl  # noqa: E402
 import os  # noqa: E402
+import resource  # noqa: E402
 import select  # noqa: E402
 import selectors  # noqa: E402
 import sys  # noqa: E402
@@ -489,6 +491,23 @@ def select_and_poll_time_out() -> None:
         assert select.select([one], [], [], 0) == ([], [], [])
         assert select.select([], [], [], 0.001) == ([], [], [])
     assert raises(ValueError, lambda: select.select([one], [], [], 1))
+
+
+@behaviour
+def select_takes_descriptors_beyond_the_systems_bound() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with pair() as (one, other):
+        number = fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 1024)
+        with socket.socket(fileno=number) as high:
+            assert select.select([high], [high], [], 0) == ([], [high], [])
+            wait = partial(select.select, [high, one], [], [number])
+            assert together(wait, lambda: other.send(b"x")) == [([high, one], [], []), 1]
+            other.close()
+            assert select.select([], [number], [high], 30) == ([], [number], [])
+        error = raises(OSError, lambda: select.select([number], [], [], 0))
+        assert error.errno == errno.EBADF
+    assert raises(ValueError, lambda: select.select([number, -1], [], [], 0))
 
 
 @behaviour
