@@ -18,9 +18,11 @@ from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
+from greenlet import greenlet
+
 from meinheld.green_hub import hub_here, wait_aside
 from meinheld.green_threads import get_ident
-from meinheld_worker.hub import Hub, running
+from meinheld_worker.hub import Hub, current, running
 from meinheld_worker.waiting import Waiter
 
 T = TypeVar("T")
@@ -164,25 +166,41 @@ class Lock(_Context):
         return f"<{state} {type(self).__module__}.{type(self).__name__} object at {id(self):#x}>"
 
 
+#: What a condition gives up and takes back: count, owner, thread and outermost greenlet.
+_Held = tuple[int, int | None, int | None, greenlet | None]
+
+
+def _outermost() -> greenlet | None:
+    hub = current()
+    return None if hub is None else hub.outermost()
+
+
 class RLock(_Context):
     """As ``threading.RLock``; each greenlet is an owner of its own.
 
     Where its thread can only block (the hub's own greenlet), what another greenlet of that thread
-    has is its own, as it is with the standard lock: nobody else could release it.
+    has is its own, as it is with the standard lock: nobody else could release it. So is in a
+    coroutine what another greenlet has that runs for the same loop of asyncio.
     """
 
-    __slots__ = ("__weakref__", "_count", "_lock", "_owner", "_thread")
+    __slots__ = ("__weakref__", "_count", "_lock", "_outermost", "_owner", "_thread")
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._forget_owner()
+
+    def _forget_owner(self) -> None:
         self._count = 0
         self._owner: int | None = None
         self._thread: int | None = None
+        self._outermost: greenlet | None = None
 
     def _is_mine(self) -> bool:
         if self._thread != _thread_ident():
             return False
-        return self._owner == get_ident() or hub_here(importing=True) is None
+        if self._owner == get_ident() or hub_here(importing=True, in_coroutine=True) is None:
+            return True
+        return hub_here(importing=True) is None and self._outermost is _outermost()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Wait until it is free or one's own and take it once more; return whether it was in
@@ -193,7 +211,7 @@ class RLock(_Context):
         owner, thread = get_ident(), _thread_ident()
         if not self._lock.acquire(blocking, timeout):
             return False
-        self._owner, self._thread, self._count = owner, thread, 1
+        self._owner, self._thread, self._outermost, self._count = owner, thread, _outermost(), 1
         return True
 
     def release(self) -> None:
@@ -206,7 +224,7 @@ class RLock(_Context):
             raise RuntimeError("cannot release un-acquired lock")
         self._count -= 1
         if not self._count:
-            self._owner = self._thread = None
+            self._forget_owner()
             self._lock.release()
 
     # What threading.Condition uses.
@@ -214,24 +232,24 @@ class RLock(_Context):
     def _is_owned(self) -> bool:
         return self._is_mine()
 
-    def _release_save(self) -> tuple[int, int | None, int | None]:
+    def _release_save(self) -> _Held:
         if not self._is_mine():
             raise RuntimeError("cannot release un-acquired lock")
-        state = self._count, self._owner, self._thread
-        self._count, self._owner, self._thread = 0, None, None
+        state = self._count, self._owner, self._thread, self._outermost
+        self._forget_owner()
         self._lock.release()
         return state
 
-    def _acquire_restore(self, state: tuple[int, int | None, int | None]) -> None:
+    def _acquire_restore(self, state: _Held) -> None:
         self._lock.acquire()
-        self._count, self._owner, self._thread = state
+        self._count, self._owner, self._thread, self._outermost = state
 
     def _recursion_count(self) -> int:
         return self._count if self._is_mine() else 0
 
     def _at_fork_reinit(self) -> None:
         self._lock._at_fork_reinit()
-        self._count, self._owner, self._thread = 0, None, None
+        self._forget_owner()
 
     def __repr__(self) -> str:
         state = "locked" if self._lock.locked() else "unlocked"

@@ -350,6 +350,13 @@ class Hub:
         """Where a greenlet waits."""
         return self._parked.get(one)
 
+    def outermost(self) -> greenlet:
+        """The greenlet of the hub's that the calling one is, or was made in."""
+        one = getcurrent()
+        while one.parent is not None and one.parent is not self._greenlet:
+            one = one.parent
+        return one
+
     def waiter_below(self, one: greenlet) -> Waiter | None:
         """Where a greenlet waits that ``one`` has made, and waits for."""
         for parked, waiter in self._parked.items():

@@ -43,6 +43,7 @@ def server() -> Iterator[Server]:
         "what_is_imported_gets_the_lock_of_another_greenlet",
         "a_loop_of_asyncio_runs_whole",
         "a_coroutine_waits_for_what_another_greenlet_ends",
+        "a_recursive_lock_keeps_a_coroutine_of_another_greenlet_out",
         "a_forked_child_blocks_as_ever",
     ],
 )

@@ -31,6 +31,7 @@ from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 from apps.behaviours import Behaviours, together  # noqa: E402
+from greenlet import greenlet  # noqa: E402
 
 behaviour = Behaviours()
 app = behaviour.serve
@@ -476,6 +477,28 @@ def a_coroutine_waits_for_what_another_greenlet_ends() -> None:
 
     assert together(hold, lambda: asyncio.run(main()), lambda: asyncio.run(main())) == [None, 3, 3]
     assert sys.get_asyncgen_hooks() == (None, None)
+
+
+@behaviour
+def a_recursive_lock_keeps_a_coroutine_of_another_greenlet_out() -> None:
+    lock, order = threading.RLock(), list[str]()
+
+    def hold() -> None:
+        with lock:
+            time.sleep(0.001)
+            order.append("held")
+
+    async def main() -> None:
+        with lock:
+            # As SQLAlchemy does for what is no coroutine.
+            greenlet(once_more).switch()
+
+    def once_more() -> None:
+        with lock:
+            order.append("taken")
+
+    assert together(hold, lambda: asyncio.run(main())) == [None, None]
+    assert order == ["held", "taken"] and lock.acquire(blocking=False)
 
 
 @behaviour
