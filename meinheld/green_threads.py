@@ -59,7 +59,8 @@ def _run_and_tell(self: threading.Thread) -> None:
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     """As ``threading.Thread.join``."""
     ended: threading.Event | None = getattr(self, "_meinheld_ended", None)
-    if ended is None or hub_here() is None or self is current_thread() or not self.is_alive():
+    hub = hub_here(in_coroutine=True)
+    if ended is None or hub is None or self is current_thread() or not self.is_alive():
         _join(self, timeout)
     elif ended.wait(timeout):
         # It has nothing left to do.

@@ -465,6 +465,7 @@ def a_coroutine_waits_for_what_another_greenlet_ends() -> None:
         time.sleep(0.001)
         items.put(3)
         items.put(3)
+        time.sleep(0.001)
         end.set()
 
     async def main() -> int:
@@ -472,7 +473,8 @@ def a_coroutine_waits_for_what_another_greenlet_ends() -> None:
         with lock:
             await asyncio.sleep(0)
         item = items.get()
-        assert end.wait(LONG) and asyncio.get_running_loop() is loop
+        in_thread(end.wait).join(LONG)
+        assert end.is_set() and asyncio.get_running_loop() is loop
         return item
 
     assert together(hold, lambda: asyncio.run(main()), lambda: asyncio.run(main())) == [None, 3, 3]
