@@ -47,8 +47,8 @@ SOURCES := $(shell find rust meinheld meinheld_worker -type f \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml README.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-worker test-integration soak bench bench-reload autobahn check-wheel lint format \
-	clean fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
+.PHONY: help run build test test-rust test-worker test-integration soak bench bench-reload autobahn check-wheel \
+	lint format clean fuzz fuzz-seed fuzz-smoke $(FUZZ_TARGETS:%=fuzz-%) $(FUZZ_TARGETS:%=fuzz-smoke-%)
 .DELETE_ON_ERROR:
 
 help:

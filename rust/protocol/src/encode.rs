@@ -343,7 +343,8 @@ pub fn early_hints<'a>(
     Ok(out)
 }
 
-/// A whole response that says in one `line` of plain text what was wrong, or with an empty one says nothing, and closes.
+/// A whole response that says in one `line` of plain text what was wrong, or with an empty one says
+/// nothing, and closes.
 ///
 /// `server` and `date` are as for [`ResponseHead`]. With `is_head` the body stays behind.
 pub fn error_answer(
