@@ -2,24 +2,22 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use meinheld_protocol::encode::DATE;
-use meinheld_protocol::{Head, HeadPool, Policy};
+use meinheld_protocol::{Head, HeadPool};
 use slab::Slab;
 
 use crate::accept::{Accepting, Listener};
 use crate::client::{Client, Phase};
 use crate::clock::{Clock, Tick};
 use crate::drain::Lifecycle;
-use crate::event::{ConnId, Event, ForeignId, TimerId};
+use crate::event::{ConnId, Event, TimerId};
 use crate::figures::Tally;
+use crate::foreign::Foreign;
 use crate::idle::IdleList;
-use crate::peer::Trust;
-use crate::proxy::ProxyProtocol;
+use crate::options::Options;
 use crate::scoreboard::Seat;
 use crate::selector::{GENERATIONS, Readiness, Selector, Token, Wait};
 use crate::shed::TurnedAway;
@@ -28,101 +26,10 @@ use crate::timers::{TimerKey, Timers};
 use crate::together::Together;
 use crate::waker::Waker;
 
-/// How request bodies reach the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyPolicy {
-    /// A request is handed over once its body is complete.
-    Whole,
-    /// A request is handed over with its head; at most about this many octets of its body wait
-    /// for the caller, then the client is stopped through TCP.
-    Windowed(usize),
-}
-
-/// How long a client is waited for. Zero for `keep_alive` closes after each answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For a whole request head, from its first octet, and for that octet on a new connection.
-    pub head: Duration,
-    /// That a body may fall behind the slowest rate that is served.
-    pub body: Duration,
-    /// That a client may fall behind it in taking an answer.
-    pub send: Duration,
-    /// For the next request on a connection (gunicorn `keepalive`).
-    pub keep_alive: Duration,
-    /// As `keep_alive`, once the worker drains.
-    pub drain_idle: Duration,
-    /// For the client's FIN after the last answer.
-    pub linger: Duration,
-}
-
-impl Default for Timeouts {
-    /// As nginx waits (`client_header_timeout`, `client_body_timeout`, `send_timeout`), gunicorn's
-    /// `keepalive`, and gunicorn's graceful close.
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(60),
-            body: Duration::from_secs(60),
-            send: Duration::from_secs(60),
-            keep_alive: Duration::from_secs(2),
-            drain_idle: Duration::from_secs(2),
-            linger: Duration::from_secs(2),
-        }
-    }
-}
-
-/// What a reactor is made with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What a request may look like.
-    pub policy: Policy,
-    /// Whom to believe.
-    pub trust: Trust,
-    /// Whether connections may begin with a PROXY header, and whose.
-    pub proxy_protocol: Option<ProxyProtocol>,
-    /// How bodies are handed over.
-    pub body: BodyPolicy,
-    /// Octets of one body that are kept in memory.
-    pub body_memory: usize,
-    /// The folder for longer bodies; the system's own where `None`.
-    pub body_folder: Option<PathBuf>,
-    /// How long a client is waited for.
-    pub timeouts: Timeouts,
-    /// Connections at once (gunicorn `worker_connections`).
-    pub max_connections: usize,
-    /// How long a request may wait for the application: after more it is answered with 503.
-    pub queue_timeout: Option<Duration>,
-    /// The product named in the Server field of the reactor's own answers.
-    pub server: &'static str,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            policy: Policy::default(),
-            trust: Trust::Networks(Vec::new()),
-            proxy_protocol: None,
-            body: BodyPolicy::Whole,
-            body_memory: 512 * 1024,
-            body_folder: None,
-            timeouts: Timeouts::default(),
-            max_connections: 1000,
-            queue_timeout: None,
-            server: "meinheld",
-        }
-    }
-}
-
 /// Octets of a receive buffer: a browser's head fits many times, and 64 of them are 1 MiB.
 pub(crate) const BUFFER: usize = 16 * 1024;
 /// Receive buffers kept for reuse.
 const POOLED: usize = 64;
-
-/// A descriptor of the caller's.
-struct Foreign {
-    fd: OwnedFd,
-    /// A report waits in the queue, or did until [`Reactor::take_foreign`] took it.
-    reported: bool,
-}
 
 /// The event loop's lower half. See the [crate] for how it is driven.
 pub struct Reactor {
@@ -144,7 +51,7 @@ pub struct Reactor {
     pub(crate) queue: VecDeque<Event>,
     pub(crate) heads: HeadPool,
     pool: Vec<Vec<u8>>,
-    foreign: Slab<Foreign>,
+    pub(crate) foreign: Slab<Foreign>,
     /// When the present wait ends by itself; `None` while nobody waits, or a wake-up is on its way.
     pub(crate) asleep_until: Option<Tick>,
     /// No request is to begin.
@@ -395,53 +302,6 @@ impl Reactor {
     /// Takes back a head that [`Event::Request`] gave, so that the next one allocates nothing.
     pub fn recycle(&mut self, head: Box<Head>) {
         self.heads.give_back(head);
-    }
-
-    /// Watches a descriptor of the caller's; it stays the caller's. [`Event::Foreign`] is
-    /// level-triggered: it comes each turn while the descriptor is ready.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor cannot be duplicated or watched (a regular file, say).
-    pub fn watch(
-        &mut self,
-        fd: impl AsFd,
-        readable: bool,
-        writable: bool,
-    ) -> io::Result<ForeignId> {
-        let entry = self.foreign.vacant_entry();
-        let id = ForeignId(u32::try_from(entry.key()).map_err(io::Error::other)?);
-        let own = fd.as_fd().try_clone_to_owned()?;
-        self.selector
-            .add(&own, Token::Foreign(id), readable, writable)?;
-        entry.insert(Foreign {
-            fd: own,
-            reported: false,
-        });
-        Ok(id)
-    }
-
-    fn report_foreign(&mut self, id: ForeignId, readiness: Readiness) {
-        if let Some(foreign) = self.foreign.get_mut(id.0 as usize)
-            && !foreign.reported
-        {
-            foreign.reported = true;
-            self.emit(Event::Foreign(id, readiness));
-        }
-    }
-
-    /// Whether a watched descriptor was reported ready; the report is taken, and
-    /// [`poll`](Self::poll) will not yield it.
-    pub fn take_foreign(&mut self, id: ForeignId) -> bool {
-        let foreign = self.foreign.get_mut(id.0 as usize);
-        foreign.is_some_and(|foreign| std::mem::take(&mut foreign.reported))
-    }
-
-    /// Ends a [`watch`](Self::watch).
-    pub fn unwatch(&mut self, id: ForeignId) {
-        if let Some(foreign) = self.foreign.try_remove(id.0 as usize) {
-            let _ = self.selector.remove(&foreign.fd);
-        }
     }
 
     /// Sets a timer: [`Event::Timer`] comes once, not before `delay` has passed.

@@ -7,7 +7,8 @@ use meinheld_protocol::{Awaits, Status};
 use crate::client::{Client, Incoming, Phase};
 use crate::clock::Tick;
 use crate::event::{ConnId, Event, Rejection};
-use crate::reactor::{BodyPolicy, Reactor};
+use crate::options::BodyPolicy;
+use crate::reactor::Reactor;
 
 /// Octets of a body that nobody has read, which are read and dropped after its answer so that the
 /// connection lives on, at most: gunicorn's bound (`parser.finish_body`).
