@@ -24,7 +24,7 @@ pub(crate) fn own(number: i32) -> io::Result<OwnedFd> {
     with(number, |descriptor| descriptor.try_clone_to_owned())
 }
 
-/// Makes use of a descriptor that stays the caller's, by one call of the kernel's.
+/// Makes use of a descriptor that stays the caller's: `make` may only duplicate it.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub(crate) fn with<T>(
     if number < 0 {
         return Err(rustix::io::Errno::BADF.into());
     }
-    // SAFETY: the number is not -1, and is used for one `dup` only: the kernel answers EBADF
-    // where it names nothing.
+    // SAFETY: the number is not -1, and is borrowed for this call only; both callers duplicate it
+    // first, and the kernel answers EBADF where it names nothing.
     make(unsafe { BorrowedFd::borrow_raw(number) })
 }
