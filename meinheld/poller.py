@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import selectors
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
 from meinheld_worker import hub as hubs
 from meinheld_worker.waiting import Waiter
 
-if TYPE_CHECKING:
-    from meinheld.websocket import WebSocket
-
-#: Service restart (the registry of RFC 6455 11.7).
-RESTART = 1012
+#: Code and reason of a close for a service restart (the registry of RFC 6455 11.7).
+RESTART = 1012, "service restart"
 #: Seconds between two closes of a drain, at most; and the part of the grace that all of them take,
 #: so that the rest is for the peers' answers, and for what applications do then.
 PACE = 0.01
 PART = 0.5
 #: Sockets that are attended to before others have their turn.
 AT_ONCE = 64
+
+
+class Socket(Protocol):
+    """A WebSocket, as far as it is polled."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+    def ready(self, readable: bool) -> None:
+        """Something has come, or there is room for more. Never waits."""
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """Begin the close handshake, unless it has begun."""
+
+    def abandon(self) -> None:
+        """Give the peer up."""
 
 
 class Poller:
@@ -33,20 +46,20 @@ class Poller:
     def __init__(self, hub: hubs.Hub) -> None:
         self.hub = hub
         self._selector = selectors.DefaultSelector()
-        self._sockets: dict[int, WebSocket] = {}
+        self._sockets: dict[int, Socket] = {}
         self._runs = False
         hub.at_drain(self._drain)
 
-    def add(self, socket: WebSocket) -> None:
+    def add(self, socket: Socket) -> None:
         """Serve a socket from now on."""
         self._sockets[id(socket)] = socket
         if not self._runs:
             self._runs = True
             self.hub.spawn(self._run)
         if self.hub.is_draining:
-            socket.dismiss(RESTART, "service restart")
+            socket.dismiss(*RESTART)
 
-    def remove(self, socket: WebSocket) -> None:
+    def remove(self, socket: Socket) -> None:
         """Serve it no more."""
         del self._sockets[id(socket)]
         if not self._sockets:
@@ -57,7 +70,15 @@ class Poller:
         """Whether the caller is on the hub's thread, and may touch this."""
         return hubs.current() is self.hub
 
-    def watch(self, socket: WebSocket, before: int, events: int) -> None:
+    def this_greenlet(self) -> greenlet:
+        """The calling one, on whichever thread."""
+        return getcurrent()
+
+    def waiters(self) -> Waiters:
+        """Greenlets of the hub's that are to wait for something."""
+        return Waiters(self.hub)
+
+    def watch(self, socket: Socket, before: int, events: int) -> None:
         """Look for these events, where so far others were looked for."""
         if not before:
             self._selector.register(socket.fileno(), events, socket)
@@ -80,7 +101,7 @@ class Poller:
         finally:
             self._runs = False
 
-    def _attend(self, socket: WebSocket, readable: bool) -> None:
+    def _attend(self, socket: Socket, readable: bool) -> None:
         try:
             socket.ready(readable)
         except Exception as error:
@@ -93,26 +114,23 @@ class Poller:
         sockets = list(self._sockets.values())
         pause = min(PACE, self.hub.grace_left * PART / max(len(sockets), 1))
         for socket in sockets:
-            socket.dismiss(RESTART, "service restart")
+            socket.dismiss(*RESTART)
             self.hub.sleep(pause)
 
 
 class Waiters:
-    """Greenlets that wait for the same thing."""
+    """Greenlets of one hub that wait for the same thing."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: hubs.Hub) -> None:
+        self._hub = hub
         self._waiting: list[Waiter] = []
 
-    def wait(self, hub: hubs.Hub, timeout: float | None = None) -> None:
-        """Wait for :meth:`wake`.
-
-        Raises:
-            TimeoutError: so many seconds have passed.
-        """
-        waiter = Waiter(hub)
+    def wait(self) -> None:
+        """Wait for :meth:`wake`."""
+        waiter = Waiter(self._hub)
         self._waiting.append(waiter)
         try:
-            waiter.wait(timeout)
+            waiter.wait()
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
@@ -122,8 +140,3 @@ class Waiters:
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.wake()
-
-
-def this_greenlet() -> greenlet:
-    """The calling one."""
-    return getcurrent()

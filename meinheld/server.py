@@ -13,15 +13,14 @@ from typing import Any
 
 from meinheld import logs, mlogging
 from meinheld.blocks import Capitalized, Gathered
+from meinheld.checks import count, seconds
 from meinheld.settings import (
     Settings,
-    count,
     extra_environ,
     gunicorn_settings,
     loop_settings,
     page_of,
     refuse_pool,
-    seconds,
 )
 from meinheld.waits import cancel_wait, get_ident, schedule_call, sleep, spawn, trampoline
 from meinheld.watchdogs import fast_watchdog

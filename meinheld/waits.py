@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from meinheld.settings import seconds as checked
+from meinheld.checks import seconds as checked
 from meinheld_worker import green
 
 if TYPE_CHECKING:

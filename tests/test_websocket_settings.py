@@ -18,11 +18,11 @@ pytestmark = [
 WRONG = {
     "protocols": ("chat", "protocols = 'chat': not strings. Accepted: a list of strings."),
     "origins": ([1], "origins = [1]: not strings. Accepted: a list of strings."),
-    "max_message_size": (0, "max_message_size = 0: not a size. Accepted: octets, at least 1."),
-    "max_pending": (1.5, "max_pending = 1.5: not a size. Accepted: octets, at least 1."),
-    "ping_interval": (0, "ping_interval = 0: not a time. Accepted: seconds, above 0."),
-    "ping_timeout": (None, "ping_timeout = None: not a time. Accepted: seconds, above 0."),
-    "close_timeout": ("1", "close_timeout = '1': not a time. Accepted: seconds, above 0."),
+    "max_message_size": (0, "max_message_size = 0: out of range. Accepted: 1 or more."),
+    "max_pending": (1.5, "max_pending = 1.5: not a number. Accepted: 1 or more."),
+    "ping_interval": (0, "ping_interval = 0: out of range. Accepted: seconds, more than 0."),
+    "ping_timeout": (None, "ping_timeout = None: not a time. Accepted: seconds, more than 0."),
+    "close_timeout": ("1", "close_timeout = '1': not a time. Accepted: seconds, more than 0."),
 }
 
 

@@ -1,4 +1,4 @@
-//! One end of a WebSocket (RFC 6455) behind its handshake, for `meinheld.websocket`. Nothing here
+//! One end of a WebSocket (RFC 6455) behind its handshake, for `meinheld.endpoint`. Nothing here
 //! waits: who calls is told what is still to be done, and waits for the descriptor.
 
 use std::io::{ErrorKind, Write};
