@@ -4,14 +4,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meinheld_worker import access, config, watchdog
 from meinheld_worker.access_line import AccessLine, is_replaceable
+from meinheld_worker.host import Host
 from meinheld_worker.takeover import observe, take_over
-
-if TYPE_CHECKING:
-    from meinheld_worker.serving import Host
 
 
 class Face:
@@ -24,7 +22,7 @@ class Face:
     #: What a client is told of an exception, where that is not the usual line.
     page: Callable[[BaseException], str] | None = None
 
-    def __init__(self, worker: "Host") -> None:
+    def __init__(self, worker: Host) -> None:
         self._worker = worker
         self._log = worker.log
         cfg = worker.cfg

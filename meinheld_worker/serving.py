@@ -1,37 +1,14 @@
 """Serving, from the loop's first turn to the last word about its end."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from meinheld_worker import _core, config, green, status, watchdog
 from meinheld_worker.driver import Driver, driver_of
 from meinheld_worker.face import Face
+from meinheld_worker.host import Host
 from meinheld_worker.listeners import Listener
 from meinheld_worker.threads import Threads
-
-
-class Host(Protocol):
-    """A process that serves: a worker of gunicorn's, or one without an arbiter."""
-
-    alive: bool
-    cfg: Any
-    log: Any
-    loop: _core.Loop | None
-    threads: Threads | None
-    status: _core.Status | None
-    seat: _core.Seat
-    exiting: bool
-    reopens_logs: bool
-    #: The pipe that signals write to.
-    PIPE: Sequence[int]
-    #: Its listening sockets.
-    sockets: Any
-
-    def notify(self) -> None:
-        """The heart beats."""
-
-    def leaves(self) -> bool:
-        """Whether to stop accepting now."""
 
 
 def serve(
