@@ -19,17 +19,21 @@ class Continuation:
     """A request that can be suspended, and resumed by another one, a timer or a thread."""
 
     def __init__(self, client: Client) -> None:
+        #: Who waits for the answer.
         self.client = client
 
     def suspend(self, timeout: float = 0) -> Any:
         """Give the loop up until :meth:`resume`; return what that is given: one argument as it is,
-        several as a tuple, named ones as a dictionary.
+        several as a tuple, named ones as a dictionary, both as a pair of the two.
 
         timeout: seconds; 0 is for ever.
 
         Raises:
-            OSError: the request is suspended already; ConnectionResetError, if its client has gone.
+            OSError: the request is suspended already, or over; ConnectionResetError, if its client
+                has gone.
+            RuntimeError: this is no greenlet of the loop's thread.
             TimeoutError: nobody has resumed it in time.
+            ValueError: the timeout is negative.
         """
         return self.client.suspend(timeout)
 

@@ -1,7 +1,9 @@
 """The server in one process, without gunicorn's arbiter: ``listen``, then ``run``.
 
 There is one server in a process. What is set holds for every run that begins afterwards; listeners
-are for the next run only, which closes them when it ends.
+are for the next run only, which closes them when it ends. Every ``set_…`` raises TypeError or
+ValueError for what is not accepted, in a line that says what is, and RuntimeError while the server
+runs.
 """
 
 from __future__ import annotations
@@ -148,10 +150,11 @@ def run(
     begun is answered. INT and TERM are only looked at in the main thread, and where the application
     does not handle them itself; a second one ends the server at once.
 
-    The rest is for users of ``eventlet.wsgi``:
-
     silent: return after Ctrl-C, too.
     threads: that call the application; with 1 the loop's own does.
+
+    The rest is for users of ``eventlet.wsgi``:
+
     environ: further keys for every request.
     max_http_version: ``"HTTP/1.0"`` has answers sent as to a client that knows no newer one.
     max_size: connections, in place of `set_picoev_max_fd`.
@@ -168,6 +171,8 @@ def run(
     log_format: of a line, of client_ip, client_port, date_time, request_line, status_code,
         body_length and wall_seconds. log_x_forwarded_for: whether client_ip shows what proxies say,
         as it does unless this is False. One of them, and lines are eventlet's.
+
+    custom_pool: is refused, since no pool of eventlet's runs here.
 
     Raises:
         KeyboardInterrupt: Ctrl-C has ended it.
