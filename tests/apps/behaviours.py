@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from apps.routes import text
 
@@ -12,6 +12,7 @@ from meinheld_worker.hub import current
 from meinheld_worker.waiting import Waiter
 
 Behaviour = Callable[[], object]
+Error = TypeVar("Error", bound=Exception)
 
 
 class Behaviours:
@@ -65,3 +66,13 @@ def together(*functions: Behaviour) -> list[Any]:
         hub.spawn(run, position, function)
     end.wait()
     return results
+
+
+def raises(kind: type[Error], function: Callable[[], object]) -> Error:
+    """Sees that it raises an error of exactly this class; returns that."""
+    try:
+        function()
+    except kind as error:
+        assert type(error) is kind, repr(error)
+        return error
+    raise AssertionError(f"{kind} was not raised")

@@ -1,5 +1,4 @@
-"""Sockets, names and `select` on the loop. Whatever kept the loop from running the other greenlet
-would never end."""
+"""Sockets on the loop. Whatever kept the loop from running the other greenlet would never end."""
 
 import socket
 
@@ -13,48 +12,21 @@ patch.patch_all()
 
 import contextlib  # noqa: E402
 import errno  # noqa: E402
-import fcntl  # noqa: E402
 import os  # noqa: E402
-import resource  # noqa: E402
-import select  # noqa: E402
-import selectors  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
-from typing import Any, TypeVar  # noqa: E402
 
-from apps.behaviours import Behaviours, together  # noqa: E402
-from apps.notes import note  # noqa: E402
+from apps.behaviours import Behaviours, raises, together  # noqa: E402
+from apps.socket_pairs import BIG, fill, pair, receive_all  # noqa: E402
 
-from meinheld import green_dns, green_waits, msocket  # noqa: E402
+from meinheld import msocket  # noqa: E402
 
-Error = TypeVar("Error", bound=Exception)
 behaviour = Behaviours()
 app = behaviour.serve
-
-BIG = bytes(range(256)) * 20_000
-"""More than any socket's buffers."""
-
-
-@contextlib.contextmanager
-def pair(timeout: float | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
-    one, other = socket.socketpair()
-    with one, other:
-        one.settimeout(timeout)
-        other.settimeout(timeout)
-        yield one, other
-
-
-def raises(kind: type[Error], function: Callable[[], object]) -> Error:
-    try:
-        function()
-    except kind as error:
-        assert type(error) is kind, repr(error)
-        return error
-    raise AssertionError(f"{kind} was not raised")
 
 
 @behaviour.with_and_without_timeout
@@ -85,28 +57,6 @@ def every_way_to_send_waits(timeout: float | None) -> None:
         for send in ways:
             count = fill(one) + 1
             assert together(send, partial(receive_all, other, count))[1] == count
-
-
-def fill(one: socket.socket) -> int:
-    """Send until there is no room; returns how many octets that took."""
-    timeout = one.gettimeout()
-    one.settimeout(0)
-    count = 0
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            count += one.send(b"x" * 65536)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            count += one.send(b"x")
-    one.settimeout(timeout)
-    return count
-
-
-def receive_all(one: socket.socket, count: int) -> int:
-    received = 0
-    while received < count:
-        received += len(one.recv(count - received))
-    return received
 
 
 @behaviour.with_and_without_timeout
@@ -352,212 +302,6 @@ def a_thread_that_meets_an_accept_of_a_greenlet_waits() -> None:
             thread.join()
             assert [other.getpeername() for other in accepted] == [one.getsockname()]
         accepted[0].close()
-
-
-@behaviour
-def datagrams_go_to_names() -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-        for send in (
-            lambda: two.sendto(b"x", ("localhost", port)),
-            lambda: two.sendto(b"x", 0, ("localhost", port)),
-            lambda: two.sendmsg([b"x"], [], 0, ("localhost", port)),
-        ):
-            (data, _), sent = together(lambda: one.recvfrom(9), send)
-            assert (data, sent) == (b"x", 1)
-
-
-@contextlib.contextmanager
-def instead_of(name: str, function: Callable[..., Any]) -> Iterator[Any]:
-    original = getattr(green_dns, name)
-    setattr(green_dns, name, function)
-    try:
-        yield original
-    finally:
-        setattr(green_dns, name, original)
-
-
-@behaviour
-def names_are_looked_up_in_another_thread() -> None:
-    asked, answered = threading.Event(), threading.Event()
-
-    def look_up(*arguments: Any) -> Any:
-        asked.set()
-        assert answered.wait(30)
-        assert threading.current_thread() is not threading.main_thread()
-        return original(*arguments)
-
-    def answer() -> None:
-        asked.wait()
-        answered.set()
-
-    with (
-        instead_of("_getaddrinfo", look_up) as original,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.socket() as one,
-    ):
-        address = ("localhost", listener.getsockname()[1])
-        assert together(lambda: one.connect(address), answer) == [None, None]
-        asked.clear()
-        answered.clear()
-        found, _ = together(lambda: socket.getaddrinfo("localhost", 80), answer)
-        assert found
-
-
-@behaviour
-def many_lookups_take_few_threads() -> None:
-    threads = set()
-    original = green_dns._gethostbyname
-
-    def look_up(name: str) -> str:
-        threads.add(threading.get_ident())
-        return original(name)
-
-    with instead_of("_gethostbyname", look_up):
-        look: Callable[[], str] = lambda: socket.gethostbyname("localhost")  # noqa: E731
-        assert together(*[look] * 100) == ["127.0.0.1"] * 100
-    assert 1 <= len(threads) <= green_dns.THREADS
-
-
-@behaviour
-def a_numeric_host_is_not_looked_up() -> None:
-    def look_up(*arguments: Any) -> Any:
-        assert threading.current_thread() is threading.main_thread()
-        return original(*arguments)
-
-    with instead_of("_getaddrinfo", look_up) as original:
-        for host in ("127.0.0.1", "::1", "fe80::1%lo", b"127.0.0.1", "", None):
-            with contextlib.suppress(socket.gaierror):
-                assert socket.getaddrinfo(host, 80)
-
-
-@behaviour
-def an_unknown_name_is_the_standard_error() -> None:
-    error = raises(socket.gaierror, lambda: socket.getaddrinfo("localhost", "no-such-service"))
-    assert error.errno == socket.EAI_SERVICE
-    assert socket.gethostbyaddr("127.0.0.1")[2] == ["127.0.0.1"]
-    assert socket.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST)[0] == "127.0.0.1"
-
-
-@behaviour
-def select_and_poll_wait_for_one_of_many() -> None:
-    with pair() as (one, other), pair() as (two, _), pair() as (full, _):
-        fill(full)
-
-        def by_poll() -> list[tuple[int, int]]:
-            poll = select.poll()
-            poll.register(one, select.POLLIN)
-            poll.register(two.fileno(), select.POLLIN | select.POLLPRI)
-            poll.register(full, select.POLLIN)
-            poll.modify(full, select.POLLOUT)
-            poll.register(other)
-            poll.unregister(other)
-            return poll.poll()
-
-        def by_poll_with_time() -> list[tuple[int, int]]:
-            poll = select.poll()
-            poll.register(one, select.POLLIN)
-            return poll.poll(30_000)
-
-        def by_selector() -> list[int]:
-            with selectors.PollSelector() as selector:
-                selector.register(one, selectors.EVENT_READ)
-                selector.register(full, selectors.EVENT_WRITE)
-                return [key.fd for key, _ in selector.select()]
-
-        waits: list[tuple[Callable[[], object], object]] = [
-            (lambda: select.select([one, two], [full], [one]), ([one], [], [])),
-            (lambda: select.select([one.fileno()], [], [], 30), ([one.fileno()], [], [])),
-            (by_poll, [(one.fileno(), select.POLLIN)]),
-            (by_poll_with_time, [(one.fileno(), select.POLLIN)]),
-            (by_selector, [one.fileno()]),
-        ]
-        for wait, ready in waits:
-            assert together(wait, lambda: other.send(b"x")) == [ready, 1]
-            assert one.recv(1) == b"x"
-
-
-@behaviour
-def select_and_poll_time_out() -> None:
-    with pair() as (one, _), pair() as (two, _):
-        poll = select.poll()
-        poll.register(one, select.POLLIN)
-        assert poll.poll(1) == []
-        poll.register(two, select.POLLIN)
-        assert poll.poll(1) == [] and poll.poll(0) == []
-        assert select.select([one], [], [], 0.001) == ([], [], [])
-        assert select.select([one, two], [], [], 0.001) == ([], [], [])
-        assert select.select([one], [], [], 0) == ([], [], [])
-        assert select.select([], [], [], 0.001) == ([], [], [])
-    assert raises(ValueError, lambda: select.select([one], [], [], 1))
-
-
-@behaviour
-def select_takes_descriptors_beyond_the_systems_bound() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    with pair() as (one, other):
-        number = fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 1024)
-        with socket.socket(fileno=number) as high:
-            assert select.select([high], [high], [], 0) == ([], [high], [])
-            wait = partial(select.select, [high, one], [], [number])
-            assert together(wait, lambda: other.send(b"x")) == [([high, one], [], []), 1]
-            other.close()
-            assert select.select([], [number], [high], 30) == ([], [number], [])
-        error = raises(OSError, lambda: select.select([number], [], [], 0))
-        assert error.errno == errno.EBADF
-    assert raises(ValueError, lambda: select.select([number, -1], [], [], 0))
-
-
-@behaviour
-def select_looks_once_at_what_has_only_hung_up() -> None:
-    original, looks = green_waits._original_select, 0
-
-    def look(*arguments: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        return original(*arguments)
-
-    green_waits._original_select = look
-    try:
-        with pair() as (one, gone), pair() as (two, other), tempfile.TemporaryFile() as file:
-            gone.close()
-            assert select.select([], [], [one], 0.1) == ([], [], [])
-            exceptional: list[Any] = [one, file]
-            wait = partial(select.select, [two], [], exceptional)
-            assert together(wait, lambda: other.send(b"x")) == [([two], [], []), 1]
-    finally:
-        green_waits._original_select = original
-    # One that spins looks some thousand times.
-    assert looks < 20
-
-
-@behaviour
-def sleep_lets_others_run() -> None:
-    order: list[str] = []
-
-    def sleeper() -> None:
-        order.append("sleeps")
-        time.sleep(0.001)
-        order.append("wakes")
-
-    together(sleeper, lambda: order.append("other"))
-    assert order == ["sleeps", "other", "wakes"]
-    raises(ValueError, lambda: time.sleep(-1))
-    raises(ValueError, lambda: time.sleep(float("nan")))
-    raises(OverflowError, lambda: time.sleep(float("inf")))
-    raises(TypeError, lambda: time.sleep("1"))  # type: ignore[arg-type]
-
-
-@behaviour
-def the_end_of_the_server_ends_the_wait() -> None:
-    with pair() as (one, _):
-        try:
-            note("waits")
-            one.recv(1)
-        finally:
-            note("ended")
 
 
 @behaviour

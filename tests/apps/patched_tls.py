@@ -29,8 +29,8 @@ import socket  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 
-from apps.behaviours import Behaviours, together  # noqa: E402
-from apps.patched_sockets import BIG, raises, receive_all  # noqa: E402
+from apps.behaviours import Behaviours, raises, together  # noqa: E402
+from apps.socket_pairs import BIG, receive_all  # noqa: E402
 
 behaviour = Behaviours()
 app = behaviour.serve
