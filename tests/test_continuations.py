@@ -70,6 +70,12 @@ def resumes_with_names(environ, start_response):
 
 
 @routes.route
+def resumes_with_both(environ, start_response):
+    waiting.pop().resume(1, a=2)
+    return text(start_response, "")
+
+
+@routes.route
 def resumes_from_a_thread(environ, start_response):
     thread = threading.Thread(target=waiting.pop().resume, args=("from a thread",))
     thread.start()
@@ -170,6 +176,12 @@ def test_suspend_returns_named_arguments_as_a_dictionary(server: Server) -> None
         assert client.response().body == b"{'a': 1}"
 
 
+def test_suspend_returns_both_as_a_pair(server: Server) -> None:
+    with suspended(server) as client:
+        server.get("/resumes_with_both")
+        assert client.response().body == b"((1,), {'a': 2})"
+
+
 def test_a_thread_resumes(server: Server) -> None:
     with suspended(server) as client:
         server.get("/resumes_from_a_thread")
@@ -268,6 +280,15 @@ def test_a_request_that_takes_too_long_is_cancelled() -> None:
         assert client.response().status == 503
         server.wait_for_note("goes on")
         server.wait_for_log(r"Cancelled: GET /suspends from 127.0.0.1.*REQUEST_TIMEOUT is 0.2 s")
+
+
+def test_the_middleware_has_its_old_name_too() -> None:
+    old = "app = middleware.SpawnMiddleware(routes)\n"
+    source = APP.replace("app = middleware.ContinuationMiddleware(routes)\n", old)
+    assert old in source
+    with Server.start(source) as server, suspended(server) as client:
+        server.get("/resumes")
+        assert client.response().status == 200
 
 
 def test_middleware_that_comes_too_late_is_refused() -> None:

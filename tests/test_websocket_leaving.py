@@ -117,6 +117,17 @@ def test_more_messages_than_may_wait_do_not_hold_a_leaving_worker() -> None:
         assert peer.read_until_closed() == b""
 
 
+def test_a_worker_that_has_served_its_requests_closes_with_1012() -> None:
+    with serving("--max-requests", "2", "--graceful-timeout", "20") as server:
+        with Peer.open(server) as peer:
+            before = server.worker_pid()
+            assert server.get("/plain").text.endswith(f"pid: {before}")
+            assert peer.hear_close().code == 1012
+            peer.say_close(1012)
+            assert peer.read_until_closed() == b""
+        eventually(lambda: before not in server.worker_pids(), "the old worker has left")
+
+
 def test_term_ends_the_server_with_open_websockets() -> None:
     with serving("--graceful-timeout", "20") as server, Peer.open(server) as peer:
         server.signal(signal.SIGTERM)

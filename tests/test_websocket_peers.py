@@ -196,6 +196,15 @@ def test_a_peer_that_takes_nothing_is_given_up_when_it_is_closed(who: str) -> No
             (server.directory / "look").touch()
 
 
+def test_open_websockets_take_no_place_of_other_connections() -> None:
+    with serving("--worker-connections", "2") as server, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer.open(server)) for _ in range(10)]
+        assert server.get("/plain").status == 200
+        for peer in peers:
+            peer.say("still here")
+            assert peer.hear() == "still here"
+
+
 def open_many(server: Server, count: int) -> list[socket.socket]:
     """So many connections in `/chat`, whose handshakes are answered."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
