@@ -30,7 +30,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from procfs import (
     beats,
@@ -44,6 +44,9 @@ from procfs import (
 )
 from raw_client import Address, Client, Response, Truncated, chunked, request
 from waiting import PATIENCE, eventually, settled
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "GREEN",
@@ -182,6 +185,11 @@ class Server:
                 umask=umask,
                 preexec_fn=limit_files if max_files is not None else None,
             )
+        return cls.of(process, directory, ready=ready)
+
+    @classmethod
+    def of(cls, process: subprocess.Popen[bytes], directory: Path, *, ready: bool) -> Self:
+        """That of a process that was just started; with `ready`, once it listens."""
         server = cls(process, directory)
         cls.running.append(server)
         if ready:

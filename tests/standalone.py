@@ -97,15 +97,7 @@ class Standalone(Server):
                 # Whoever runs the tests in the background has it ignored.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
-        server = cls(process, directory)
-        cls.running.append(server)
-        if ready:
-            try:
-                server.wait_until_listening()
-            except BaseException:
-                server.kill()
-                raise
-        return server
+        return cls.of(process, directory, ready=ready)
 
     def __enter__(self) -> Standalone:
         return self

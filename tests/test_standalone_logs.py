@@ -16,6 +16,18 @@ def program(before: str, app: str = HELLO) -> str:
     return serving(app).replace("server.listen", f"{before}\nserver.listen")
 
 
+def said_of_errors(before: str) -> list[str]:
+    """The lines that an error logger prints of an application that fails, and of a request that is
+    none."""
+    with Standalone.start(program(before, BROKEN)) as server:
+        server.get("/")
+        with server.client() as client:
+            client.send(b"NONSENSE\r\n\r\n")
+            assert client.response().status == 400
+        assert server.stop() == 0
+        return server.stdout_text().splitlines()
+
+
 def test_requests_are_logged_on_standard_error() -> None:
     with Standalone.start(serving()) as server:
         server.get("/a%20b?c", {"User-Agent": 'the "client"', "Referer": "http://x/"})
@@ -123,15 +135,9 @@ class Logger:
     def error(self, kind, value, traceback):
         print(kind.__name__, value, traceback is not None, flush=True)
 server.set_error_logger(Logger())"""
-    with Standalone.start(program(before, BROKEN)) as server:
-        server.get("/")
-        with server.client() as client:
-            client.send(b"NONSENSE\r\n\r\n")
-            assert client.response().status == 400
-        assert server.stop() == 0
-        first, second = server.stdout_text().splitlines()
-        assert first == "LookupError lost True"
-        assert second.startswith("RuntimeError Invalid request from ip=127.0.0.1")
+    first, second = said_of_errors(before)
+    assert first == "LookupError lost True"
+    assert second.startswith("RuntimeError Invalid request from ip=127.0.0.1")
 
 
 @pytest.mark.parametrize("arguments", ["*exc", "exc, val=None, tb=None"])
@@ -166,15 +172,9 @@ class Logger:
     def error(self, message): print(message, flush=True)
     {methods}
 server.set_error_logger(Logger())"""
-    with Standalone.start(program(before, BROKEN)) as server:
-        server.get("/")
-        with server.client() as client:
-            client.send(b"NONSENSE\r\n\r\n")
-            assert client.response().status == 400
-        assert server.stop() == 0
-        first, second = server.stdout_text().splitlines()
-        assert first == "Error handling request GET / LookupError('lost')"
-        assert second.startswith("Invalid request from ip=127.0.0.1")
+    first, second = said_of_errors(before)
+    assert first == "Error handling request GET / LookupError('lost')"
+    assert second.startswith("Invalid request from ip=127.0.0.1")
 
 
 def test_an_error_logger_that_takes_nothing_but_lines_is_told_the_traceback() -> None:
