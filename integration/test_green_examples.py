@@ -1,4 +1,5 @@
-"""The long-poll chat and the clock of examples/, with 1,000 clients each."""
+"""What is in greenlets of examples/: the long-poll chat and the clock with 1,000 clients each, and
+the echo."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import pytest
 from harness import OURS, Client, Server, request
 from standalone import Standalone
 from support import EXAMPLES, gunicorn
+from websocket_peer import Peer
 
 CLIENTS = 1000
 
@@ -67,3 +69,13 @@ def test_a_thousand_see_the_clock_tick(example: Callable[[str], Server]) -> None
         for client in everybody:
             for _ in ("at once", "after a second"):
                 client.read_until(b"data: ")
+
+
+def test_the_echo_sends_every_message_back(example: Callable[[str], Server]) -> None:
+    with example("websocket_echo:app") as server:
+        with Peer.open(server, "/") as peer:
+            for message in ("text", b"binary"):
+                peer.say(message)
+                assert peer.hear() == message
+            peer.leave()
+        assert server.get("/").status == 426

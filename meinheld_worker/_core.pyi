@@ -31,7 +31,9 @@ class Party(Protocol):
 
 @type_check_only
 class Face(Protocol):
-    """What the loop calls. Hooks are ``None`` where nothing is configured."""
+    """What the loop calls. Hooks are ``None`` where nothing is configured. That of a loop with
+    greenlets has ``green_write(write)`` besides: what ``start_response`` returns in the place of
+    the native ``write``."""
 
     @property
     def exiting(self) -> bool: ...

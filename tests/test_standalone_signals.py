@@ -25,7 +25,8 @@ def app(environ, start_response):
     return [b"done"]
 """
     after = "\nprint('run has returned')"
-    source = serving(app, f"silent=True, threads={WAY_THREADS[way]}") + after
+    run = f"silent=True, threads={WAY_THREADS[way]}, keepalive=60"
+    source = serving(app, run) + after
     with Standalone.start(source, env=WAY_ENV[way]) as server, server.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         server.wait_for_note("begun")
@@ -33,7 +34,9 @@ def app(environ, start_response):
         (server.directory / "go").touch()
         response = client.response()
         assert (response.status, response.body) == (200, b"done")
-        assert response.header("connection") == "close"
+        if way != "threads":
+            # Who answers has run the signal's handler before it went on.
+            assert response.header("connection") == "close"
         client.close()
         assert server.wait() == 0
         assert server.stdout_text() == "run has returned\n"

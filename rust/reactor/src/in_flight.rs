@@ -166,7 +166,7 @@ impl InFlight {
     }
 
     /// Notes that the application gets `request` in slot `slot` now.
-    #[inline(always)] // Once a request.
+    #[inline(always)] // Greenlets are its second caller, and must not cost the first one a call.
     pub fn enter(&self, slot: usize, request: &Request) {
         if let Some(place) = self.slots.get(slot) {
             let started = match self.tally {

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyString};
+use rustix::io::Errno;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
@@ -21,8 +22,6 @@ use crate::websocket_channel::Channel;
 
 /// What a connection keeps to receive into, between messages too.
 const READ_BUFFER: usize = 4096;
-/// Of errno(3), as closed sockets answer.
-const EPIPE: i32 = 32;
 /// Of a close frame: its payload has 125 octets (RFC 6455 5.5), and two of them are the code.
 const LONGEST_REASON: usize = 123;
 
@@ -258,7 +257,9 @@ impl WebSocket {
             connection.send(opcode, &payload, own);
             Some(connection.state == State::Open && connection.channel().pending() == 0)
         });
-        sent.ok_or_else(|| PyBrokenPipeError::new_err((EPIPE, "the WebSocket is closed")))
+        sent.ok_or_else(|| {
+            PyBrokenPipeError::new_err((Errno::PIPE.raw_os_error(), "the WebSocket is closed"))
+        })
     }
 
     /// Sends what waits, as far as the socket takes it.
