@@ -39,12 +39,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Names of :mod:`meinheld.server` are found here, too, once they are asked for: gunicorn's
-    workers need none of them."""
-    if name == "mlogging":
-        return importlib.import_module("meinheld.mlogging")
-    server = importlib.import_module("meinheld.server")
-    if name == "server":
-        return server
-    if name in server.__all__:
-        return getattr(server, name)
-    raise AttributeError(f"module 'meinheld' has no attribute {name!r}")
+    workers need none of them, and ``from meinheld import patch`` asks for its name here first."""
+    if name not in __all__:
+        raise AttributeError(f"module 'meinheld' has no attribute {name!r}")
+    if name in ("mlogging", "server"):
+        return importlib.import_module(f"meinheld.{name}")
+    return getattr(importlib.import_module("meinheld.server"), name)

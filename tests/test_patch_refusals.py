@@ -106,6 +106,16 @@ assert threading.Lock is not others[2]
     assert ended.returncode == 0, ended.stderr
 
 
+def test_importing_it_imports_no_server(tmp_path: Path) -> None:
+    program = """
+import sys
+from meinheld import middleware, patch
+assert not {"meinheld.mlogging", "meinheld.server"} & sys.modules.keys()
+"""
+    ended = python(tmp_path, program)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_what_is_patched_already_is_not_looked_for(tmp_path: Path) -> None:
     program = """
 from meinheld import patch
