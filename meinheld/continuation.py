@@ -61,8 +61,18 @@ class ContinuationMiddleware:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        """Call the application."""
-        environ[CONTINUATION_KEY] = Continuation(environ[CLIENT_KEY])
+        """Call the application.
+
+        Raises:
+            RuntimeError: another server's worker calls this.
+        """
+        client = environ.get(CLIENT_KEY)
+        if client is None:
+            raise RuntimeError(
+                f"{type(self).__name__} needs the meinheld worker: "
+                "--worker-class=egg:meinheld#gunicorn_worker"
+            )
+        environ[CONTINUATION_KEY] = Continuation(client)
         return self.app(environ, start_response)
 
 

@@ -304,6 +304,12 @@ def app(environ, start_response):
         server.wait_for_log("RuntimeError: ContinuationMiddleware needs greenlets, and the server")
 
 
+def test_gunicorns_own_workers_answer_500_and_say_why() -> None:
+    with Server.start(APP, worker="sync", env={"MEINHELD_GREEN": "0"}) as server:
+        assert server.get("/has_a_client").status == 500
+        server.wait_for_log("RuntimeError: ContinuationMiddleware needs the meinheld worker")
+
+
 def test_more_than_one_thread_is_refused() -> None:
     with Server.start(APP, "--threads", "2", ready=False) as server:
         server.wait_for_log("threads = 2: ContinuationMiddleware needs greenlets")
