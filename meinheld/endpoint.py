@@ -39,6 +39,7 @@ class WebSocket:
     called after the request is over does nothing, or raises.
     """
 
+    #: Of the protocol.
     version = VERSION
 
     def __init__(
