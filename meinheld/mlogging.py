@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any, ClassVar
 
 
@@ -157,16 +156,6 @@ class Logger:
         handler._meinheld = True  # type: ignore[attr-defined]
         handler.setFormatter(fmt)
         log.addHandler(handler)
-
-
-def _error(self: Any, exc: type[BaseException], val: BaseException, tb: TracebackType) -> None:
-    """As a method of another class of loggers: see `Logger.error`."""
-    Logger.error(self, exc, val, tb)
-
-
-def _access(self: Any, environ: Mapping[str, Any]) -> None:
-    """As a method of gunicorn's class of loggers: see `Logger.access`."""
-    self.access_log.info("%s", self.cfg.access_log_format % atoms_of(environ))
 
 
 logger = Logger()

@@ -261,6 +261,29 @@ print(CLIENT_KEY, CONTINUATION_KEY)
         assert server.stdout_text() == "meinheld.client meinheld.continuation\n"
 
 
+#: Beside the constants of `socket`.
+NAMES_OF_MSOCKET = """
+    SocketType error fromfd gaierror getaddrinfo getdefaulttimeout getfqdn gethostbyname gethostname
+    getprotobyname getservbyname getservbyport herror htonl htons inet_aton inet_ntoa inet_ntop
+    inet_pton ntohl ntohs setdefaulttimeout socket socketpair timeout wait_read wait_readwrite
+    wait_write
+"""
+
+
+def test_the_names_of_msocket_and_mlogging_are_there() -> None:
+    source = f"""
+import socket
+from meinheld import mlogging, msocket
+constants = {{name for name in socket.__all__ if isinstance(getattr(socket, name), (int, str))}}
+print(*sorted(set(msocket.__all__) ^ constants ^ {set(NAMES_OF_MSOCKET.split())}))
+assert isinstance(mlogging.logger, mlogging.Logger) and mlogging.SafeAtoms and msocket.patched
+from meinheld.msocket import *
+"""
+    with Standalone.start(source, ready=False) as server:
+        assert server.wait() == 0, server.stderr_text()
+        assert server.stdout_text() == "\n"
+
+
 def test_spawn_takes_what_it_took_in_1_x() -> None:
     before = """
 import apps.notes
