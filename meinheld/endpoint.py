@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 from collections import deque
 from dataclasses import dataclass
+from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,8 @@ class WebSocket:
         self._hub = poller.hub
         self._limits = limits
         self._greenlet = poller.this_greenlet()
-        self._inbox: deque[str | bytes] = deque()
+        #: Messages, and the octets of memory that each takes: a text may take four for a character.
+        self._inbox: deque[tuple[str | bytes, int]] = deque()
         self._inbox_size = 0
         #: Whether what has come is for nobody: the application has closed it, or is over.
         self._discards = False
@@ -108,8 +110,8 @@ class WebSocket:
                 return None
             self._readers.wait()
         had_room = self._has_room()
-        message = self._inbox.popleft()
-        self._inbox_size -= len(message)
+        message, size = self._inbox.popleft()
+        self._inbox_size -= size
         if not had_room:
             self._receive()
             self._settle()
@@ -194,8 +196,9 @@ class WebSocket:
 
     def _receive(self) -> None:
         while self._has_room() and (message := self._connection.receive()) is not None:
-            self._inbox.append(message)
-            self._inbox_size += len(message)
+            size = getsizeof(message)
+            self._inbox.append((message, size))
+            self._inbox_size += size
 
     def _is_needed(self) -> bool:
         return self._connection.is_heard or self._connection.pending > 0

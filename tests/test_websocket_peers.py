@@ -108,6 +108,27 @@ def test_messages_that_nobody_takes_are_left_to_the_kernel() -> None:
         server.wait_for_note("bytes 100000", sent)
 
 
+def test_texts_that_nobody_takes_are_counted_by_their_memory() -> None:
+    # 250 characters, and 1,000 octets.
+    text = "\N{GRINNING FACE}" * 250
+    with (
+        serving(max_message_size=1000) as server,
+        Peer.open(server, "/busy") as peer,
+        Peer.open(server) as other,
+    ):
+        server.wait_for_note("busy")
+        for _ in range(2):
+            peer.say(text)
+        peer.ping()
+        for _ in range(2):
+            # By the second turn everybody has been looked at.
+            other.say("x")
+            assert other.hear() == "x"
+        assert peer.is_quiet()
+        (server.directory / "look").touch()
+        assert peer.frame().opcode == PONG
+
+
 def test_a_silent_peer_is_pinged_and_one_that_answers_is_kept() -> None:
     with serving(ping_interval=0.1, ping_timeout=60) as server, Peer.open(server) as peer:
         for _ in range(3):
