@@ -18,7 +18,7 @@ class Waiter:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._greenlet: greenlet | None = None
-        # What has tried to end it: the first one counts. A lock would be held when a finalizer or a
+        # Attempts to end it: the first one counts. A lock would be held when a finalizer or a
         # signal handler comes in between and ends another wait; appending is atomic.
         self._ends: list[object] = []
         # A value and an error, once the wait is over.
@@ -74,11 +74,11 @@ class Waiter:
             self._greenlet = None
 
     def _end(self, value: Any, error: BaseException | None) -> bool:
-        outcome = value, error
-        self._ends.append(outcome)
-        if self._ends[0] is not outcome:
+        attempt = object()
+        self._ends.append(attempt)
+        if self._ends[0] is not attempt:
             return False
-        self._outcome = outcome
+        self._outcome = value, error
         self._hub.run_soon(self)
         return True
 

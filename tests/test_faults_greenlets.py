@@ -226,6 +226,25 @@ def counts_what_is_alive(environ, start_response):
 
 
 @app.route
+def looks_what_a_timeout_keeps(environ, start_response):
+    class Held:
+        pass
+
+    def wait(held):
+        try:
+            hub.Waiter(hub.current()).wait(0.001)
+        except TimeoutError:
+            return weakref.ref(held)
+
+    gc.disable()
+    try:
+        held = wait(Held())
+        return text(start_response, str(held()))
+    finally:
+        gc.enable()
+
+
+@app.route
 def keeps_its_continuation(environ, start_response):
     kept.append(environ[middleware.CONTINUATION_KEY])
     return text(start_response, "kept")
@@ -334,6 +353,10 @@ def test_context_variables_do_not_outlive_their_request(server: Server) -> None:
         lambda: server.get("/counts_what_is_alive").body == b"0", "all values are freed"
     )
     assert alive
+
+
+def test_a_wait_that_failed_leaves_nothing_to_the_garbage_collector(server: Server) -> None:
+    assert server.get("/looks_what_a_timeout_keeps").body == b"None"
 
 
 def test_suspending_a_request_that_is_over_is_an_ioerror(server: Server) -> None:
