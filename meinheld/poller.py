@@ -50,6 +50,10 @@ class Poller:
         self._runs = False
         hub.at_drain(self._drain)
 
+    def __del__(self) -> None:
+        # A selector refers to itself: it would be there until the garbage collector comes.
+        self._selector.close()
+
     def add(self, socket: Socket) -> None:
         """Serve a socket from now on."""
         self._sockets[id(socket)] = socket

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from meinheld.checks import count, seconds
 from meinheld.continuation import CLIENT_KEY, CONTINUATION_KEY, Continuation
@@ -83,7 +84,8 @@ class WebSocketMiddleware:
             ping_timeout=_time("ping_timeout", ping_timeout),
             close_timeout=_time("close_timeout", close_timeout),
         )
-        self._poller: Poller | None = None
+        #: The hub keeps it: with it would stay, when the server has run, all that the hub knows.
+        self._poller: ref[Poller] | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """``application`` of PEP 3333."""
@@ -139,9 +141,11 @@ class WebSocketMiddleware:
     def _poller_of(self, hub: Hub) -> Poller:
         from meinheld.poller import Poller
 
-        if self._poller is None or self._poller.hub is not hub:
-            self._poller = Poller(hub)
-        return self._poller
+        poller = self._poller() if self._poller else None
+        if poller is None or poller.hub is not hub:
+            poller = Poller(hub)
+            self._poller = ref(poller)
+        return poller
 
     def _call(self, environ: dict[str, Any], websocket: WebSocket) -> tuple[int, str]:
         """Call the application; return with what to close, unless it has done so."""

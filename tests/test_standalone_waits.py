@@ -230,7 +230,7 @@ def app(environ, start_response):
 def get(address):
     http.client.HTTPConnection(*address).request("GET", "/")
 
-counts = []
+counts = [len(os.listdir("/proc/self/fd"))]
 for _ in range(4):
     client = threading.Thread(target=get, args=[server.listen(("127.0.0.1", 0))])
     client.start()

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from harness import eventually
+from standalone import Standalone
 from websocket_peer import HANDSHAKE, Peer, serving
 
 pytestmark = pytest.mark.own_threads
@@ -135,3 +136,33 @@ def test_term_ends_the_server_with_open_websockets() -> None:
         peer.say_close(1012)
         assert peer.read_until_closed() == b""
         assert server.wait() == 0
+
+
+def test_a_standalone_server_leaves_nothing_behind() -> None:
+    source = """
+import os
+from meinheld import server
+from meinheld.middleware import WebSocketMiddleware
+
+def echo(environ, start_response):
+    ws = environ["wsgi.websocket"]
+    while (message := ws.wait()) is not None:
+        ws.send(message)
+    return []
+
+app = WebSocketMiddleware(echo)
+before = len(os.listdir("/proc/self/fd"))
+server.listen(("127.0.0.1", 0))
+server.run(app)
+print(len(os.listdir("/proc/self/fd")) - before, "descriptors more")
+"""
+    with Standalone.start(source) as server:
+        with Peer.open(server, "/") as peer:
+            peer.say("hello")
+            assert peer.hear() == "hello"
+            server.signal(signal.SIGTERM)
+            assert peer.hear_close().code == 1012
+            peer.say_close(1012)
+            assert peer.read_until_closed() == b""
+        assert server.wait() == 0
+        assert server.stdout_text() == "0 descriptors more\n"
