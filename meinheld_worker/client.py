@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import greenlet
 
 from meinheld_worker import _core
-from meinheld_worker.waiting import Failing, Waiter
+from meinheld_worker.waiting import Failing, Suspension
 
 if TYPE_CHECKING:
     from meinheld_worker.hub import Hub
@@ -28,7 +28,7 @@ class Client:
         self._request = request
         self._socket = socket
         self._greenlet = one
-        self._waiter: Waiter | None = None
+        self._waiter: Suspension | None = None
 
     def get_fd(self) -> int:
         """The connection's descriptor; -1 when it has gone."""
@@ -56,7 +56,7 @@ class Client:
             raise OSError("already suspended")
         if not self._hub.may_switch():
             raise RuntimeError("only a greenlet of the loop's thread can be suspended")
-        self._waiter = waiter = Waiter(self._hub)
+        self._waiter = waiter = Suspension(self._hub)
         try:
             try:
                 self._request.await_end(

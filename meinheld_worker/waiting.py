@@ -59,6 +59,10 @@ class Waiter:
         """What the loop was to look for has come."""
         self._end(None, None)
 
+    def expire(self, error: BaseException) -> None:
+        """What was waited for cannot come any more, or not in time: for the hub."""
+        self._end(None, error)
+
     def resume(self) -> None:
         """Let the greenlet go on, if it waits here: for the hub."""
         if self._greenlet is not None:
@@ -74,13 +78,48 @@ class Waiter:
             self._greenlet = None
 
     def _end(self, value: Any, error: BaseException | None) -> bool:
+        if not self._is_first(value, error):
+            return False
+        self._hub.run_soon(self)
+        return True
+
+    def _is_first(self, value: Any, error: BaseException | None) -> bool:
         attempt = object()
         self._ends.append(attempt)
         if self._ends[0] is not attempt:
             return False
         self._outcome = value, error
-        self._hub.run_soon(self)
         return True
+
+
+class Suspension(Waiter):
+    """A wait that others know of, and end. It is not over before its greenlet goes on: in between
+    they would find it over, and the greenlet could not have told them yet."""
+
+    __slots__ = ()
+
+    def expire(self, error: BaseException) -> None:
+        """As a :class:`Waiter`, when the hub comes to it; until then the wait may end otherwise."""
+        self._hub.run_soon(_Expiry(self, error))
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait, and let the greenlet go on at once: for the hub."""
+        if self._is_first(None, error):
+            self.resume()
+
+
+class _Expiry:
+    """Ends a suspension when the hub comes to it."""
+
+    __slots__ = ("_error", "_suspension")
+
+    def __init__(self, suspension: Suspension, error: BaseException) -> None:
+        self._suspension = suspension
+        self._error = error
+
+    def resume(self) -> None:
+        """It is its turn: for the hub."""
+        self._suspension.fail(self._error)
 
 
 class Failing:
@@ -95,7 +134,7 @@ class Failing:
 
     def ready(self) -> None:
         """It has come to that."""
-        self._waiter.throw(self._kind(self._text))
+        self._waiter.expire(self._kind(self._text))
 
 
 class Waker:

@@ -46,6 +46,15 @@ def suspends_and_catches(environ, start_response):
 
 
 @routes.route
+def is_resumed_when_its_time_is_over(environ, start_response):
+    one = continuation(environ)
+    hub.running().call_later(0.02, one.resume, "resumed")
+    # Both are due when the loop looks again.
+    hub.running().spawn(time.sleep, 0.05)
+    return text(start_response, one.suspend(0.01))
+
+
+@routes.route
 def suspends_between_blocks(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"before "
@@ -224,6 +233,11 @@ def test_after_its_timeout_a_request_fails(server: Server) -> None:
 
 def test_an_application_may_catch_the_timeout(server: Server) -> None:
     assert server.get("/suspends_and_catches").body == b"caught timed out"
+
+
+def test_until_it_knows_that_its_time_is_over_a_request_can_be_resumed(server: Server) -> None:
+    # Or a loop that resumes all who wait would break off at one of them.
+    assert server.get("/is_resumed_when_its_time_is_over").text == "resumed"
 
 
 def test_a_negative_timeout_is_refused(server: Server) -> None:
