@@ -13,7 +13,7 @@ from meinheld.handshake import VERSION
 from meinheld_worker import _core
 
 if TYPE_CHECKING:
-    from meinheld.poller import Poller
+    from meinheld.poller import Poller, Waiters
     from meinheld_worker.tasks import Timer
 
 #: The close code of an end that has nothing more to say (RFC 6455 7.4.1).
@@ -72,6 +72,8 @@ class WebSocket:
         self._discards = False
         self._readers = poller.waiters()
         self._writers = poller.waiters()
+        #: How many greenlets are in `wait` or `send`, and so will know when it is closed.
+        self._attending = 0
         #: What the selector looks for.
         self._events = 0
         #: When the peer was heard, and when it was pinged if it has not been heard since.
@@ -108,7 +110,7 @@ class WebSocket:
         while not self._inbox or self._discards:
             if self.websocket_closed:
                 return None
-            self._readers.wait()
+            self._attend(self._readers)
         had_room = self._has_room()
         message, size = self._inbox.popleft()
         self._inbox_size -= size
@@ -122,7 +124,8 @@ class WebSocket:
 
         In the request's own greenlet it returns when the kernel has the message, or the WebSocket
         is closed. Elsewhere it never waits: what a peer does not take is kept for it, and when a
-        message comes while more than ``max_pending`` octets are, the peer is dropped, silently.
+        message comes while more than ``max_pending`` octets are, the peer is dropped, silently. So
+        is a message for one that is closed, as long as its request waits and is about to know it.
 
         Raises:
             BrokenPipeError: the WebSocket is closed.
@@ -133,12 +136,18 @@ class WebSocket:
         elif not isinstance(message, (str, bytes)):
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
         own = self._poller.this_greenlet() is self._greenlet
-        if self._connection.send(message, own=own):
+        try:
+            if self._connection.send(message, own=own):
+                return
+        except BrokenPipeError:
+            # Who leaves a chat is no error of those who speak at that moment.
+            if own or not self._attending:
+                raise
             return
         self._settle_on_hub()
         if own:
             while self._connection.pending and self._connection.is_open:
-                self._writers.wait()
+                self._attend(self._writers)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin the close handshake, unless it has begun; whoever waits gets ``None``. Any thread
@@ -193,6 +202,13 @@ class WebSocket:
         self._poller.remove(self)
         self._inbox.clear()
         return self._connection.detach()
+
+    def _attend(self, waiters: Waiters) -> None:
+        self._attending += 1
+        try:
+            waiters.wait()
+        finally:
+            self._attending -= 1
 
     def _receive(self) -> None:
         while self._has_room() and (message := self._connection.receive()) is not None:

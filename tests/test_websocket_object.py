@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from harness import Server, eventually, open_sockets, settled
+from harness import Server, eventually, open_sockets, request, settled
 from websocket import create_connection
 from websocket_peer import PONG, TEXT, Frame, Peer, frame, serving
 
@@ -208,6 +208,22 @@ def test_the_chat_of_the_old_readme_works(server: Server) -> None:
         server.wait_for_note("left")
         bob.say("alone")
         assert bob.hear() == "alone"
+
+
+def test_who_leaves_a_chat_breaks_off_nobody_who_speaks_at_that_moment(server: Server) -> None:
+    with Peer.open(server, "/chat") as ada, Peer.open(server, "/chat") as bob:
+        server.wait_for_note("joined", 2)
+        with server.client() as client:
+            client.send(request("GET", "/blocks?0.1"))
+            server.wait_for_note("blocks")
+            bob.say("hello")
+            ada.say_close(1000)
+            (server.directory / "look").touch()
+            client.response()
+        # The loop has found both at once, and has known that ada was gone when bob was heard.
+        server.wait_for_note("left")
+        bob.say("still here")
+        assert (bob.hear(), bob.hear()) == ("hello", "still here")
 
 
 def test_a_request_with_a_websocket_can_be_suspended_as_any(server: Server) -> None:
