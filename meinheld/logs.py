@@ -44,7 +44,8 @@ def _call(say: Any, message: str, values: tuple[Any, ...], **named: Any) -> None
 
 def _plain() -> logging.Logger:
     """Who is listened to where there is no error log: nobody else's handlers, standard error."""
-    log = logging.Logger("meinheld.stderr")
+    # As the root logger has it: nobody has asked for a line about each request.
+    log = logging.Logger("meinheld.stderr", logging.WARNING)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(mlogging.Logger.error_fmt, mlogging.Logger.datefmt))
     log.addHandler(handler)

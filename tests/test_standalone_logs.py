@@ -198,6 +198,14 @@ def test_an_error_logger_of_none_is_standard_error() -> None:
         assert server.stderr_text().endswith("LookupError: lost\n")
 
 
+def test_an_error_logger_of_none_says_nothing_of_requests_that_are_in_order() -> None:
+    before = "server.set_error_logger(None)\nserver.set_access_logger(None)"
+    with Standalone.start(program(before)) as server:
+        assert server.get("/").status == 200
+        assert server.stop() == 0
+        assert server.stderr_text() == ""
+
+
 def test_a_logger_that_extends_the_historical_one_is_called() -> None:
     before = """
 from meinheld import mlogging
