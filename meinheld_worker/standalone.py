@@ -25,6 +25,9 @@ _ages = iter(range(1, 2**63))
 _looked = 0
 #: Its part of the endpoint, which lasts as long as the process does.
 _part: _core.Status | None = None
+#: What handled INT and TERM in the process that has forked this one. It is not for a server here:
+#: that of a parent with several such children, say, ends all of them.
+_inherited: dict[int, Any] = {}
 
 
 class Interrupt(SystemExit):
@@ -202,8 +205,8 @@ class Standalone:
         return True
 
     def _take_signals(self) -> dict[int, Any]:
-        """Stop on INT and TERM, unless the application handles them; return who handled them. Only
-        the main thread can have them handled."""
+        """Stop on INT and TERM, unless the application handles them in this process; return who
+        handled them. Only the main thread can have them handled."""
         if threading.current_thread() is not threading.main_thread():
             return {}
         usual: dict[int, Any] = {
@@ -212,8 +215,10 @@ class Standalone:
         }
         ours = {
             number: handler
-            for number, handler in usual.items()
-            if signal.getsignal(number) == handler
+            for number in usual
+            if (handler := signal.getsignal(number)) == usual[number]
+            # Who ignores it means his children as well.
+            or (callable(handler) and handler == _inherited.get(number))
         }
         # INT first, and last when it is given back: nothing else is begun while it can raise.
         for number in reversed(ours):
@@ -257,3 +262,11 @@ def _status_part(host: Standalone) -> _core.Status | None:
     if listener and _part is None:
         _part = status.serve(listener, host.seat, host.cfg, host.log)
     return _part
+
+
+def _inherit() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _inherited[number] = signal.getsignal(number)
+
+
+os.register_at_fork(after_in_child=_inherit)

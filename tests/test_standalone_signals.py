@@ -43,6 +43,42 @@ def app(environ, start_response):
         assert server.stderr_text().count("\n") == 1, "an access line, and nothing else"
 
 
+def test_a_child_does_not_inherit_what_its_parent_does_on_a_signal() -> None:
+    # As the example of 1.0.2 with several processes does it.
+    source = """
+import apps.notes, multiprocessing, os, signal, time
+from meinheld import server
+def app(environ, start_response):
+    apps.notes.note("begun")
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"done"]
+children = []
+def end_all(number, frame):
+    apps.notes.note("told")
+    for child in children:
+        child.terminate()
+signal.signal(signal.SIGTERM, end_all)
+server.listen(("127.0.0.1", 0))
+children.append(multiprocessing.get_context("fork").Process(target=server.run, args=(app,)))
+children[0].start()
+children[0].join()
+print(children[0].exitcode)
+"""
+    with Standalone.start(source) as server, server.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.wait_for_note("begun")
+        server.signal(signal.SIGTERM)
+        server.wait_for_note("told")
+        (server.directory / "go").touch()
+        assert client.response().body == b"done"
+        client.close()
+        assert server.wait() == 0
+        assert server.stdout_text() == "0\n"
+        assert server.notes().count("told") == 1
+
+
 def test_ctrl_c_comes_out_of_run_as_a_keyboard_interrupt_unless_it_is_to_be_silent() -> None:
     caught = "try:\n    server.run(app)\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
     source = serving().replace("server.run(app)\n", caught)
