@@ -244,7 +244,8 @@ shutdown = stop
 def set_keepalive(value: float) -> None:
     """Seconds for which an idle connection is kept; 0, the default, is never."""
     _must_not_run("set_keepalive")
-    _settings.keepalive = seconds("keepalive", value, may_be_zero=True)
+    seconds("keepalive", value, may_be_zero=True)
+    _settings.keepalive = value
 
 
 def get_keepalive() -> float:

@@ -66,7 +66,7 @@ class Call:
 
 
 def schedule_call(
-    seconds: float, function: Callable[..., object], *args: Any, **kwargs: Any
+    seconds: float, function: Callable[..., object], /, *args: Any, **kwargs: Any
 ) -> Call:
     """Call a function, in a greenlet of its own, after so many seconds, counted from the server's
     start where that is later. The result has ``cancel()`` and ``called``. Any thread may call

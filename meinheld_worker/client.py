@@ -38,6 +38,12 @@ class Client:
         """The greenlet that serves the request."""
         return self._greenlet
 
+    def set_closed(self, closed: int) -> None:
+        """Say that the application has answered by itself, through a duplicate of the descriptor:
+        nothing else is sent, and the connection ends with the request. 0 says nothing."""
+        if closed:
+            self._socket.close()
+
     def suspend(self, timeout: float = 0) -> Any:
         """Give the loop up until :meth:`resume`; return what that is given.
 

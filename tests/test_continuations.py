@@ -12,7 +12,7 @@ from harness import GREEN, Client, Server, eventually, request
 pytestmark = pytest.mark.own_threads
 
 APP = """
-import threading, time
+import socket, threading, time
 from apps.notes import note
 from apps.routes import Routes, text
 from meinheld import middleware
@@ -139,6 +139,16 @@ def has_a_client(environ, start_response):
     return text(start_response, f"{same} {continuation(environ).client is client}")
 
 
+@routes.route
+def answers_by_itself(environ, start_response):
+    client = environ[middleware.CLIENT_KEY]
+    client.set_closed(0)
+    with socket.fromfd(client.get_fd(), socket.AF_INET, socket.SOCK_STREAM) as own:
+        own.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+    client.set_closed(1)
+    return []
+
+
 app = middleware.ContinuationMiddleware(routes)
 """
 
@@ -247,6 +257,13 @@ def test_a_negative_timeout_is_refused(server: Server) -> None:
 
 def test_the_client_knows_its_connection(server: Server) -> None:
     assert server.get("/has_a_client").body == b"True True"
+
+
+def test_the_client_is_told_when_the_application_has_answered_by_itself(server: Server) -> None:
+    with server.client() as client:
+        client.send(request("GET", "/answers_by_itself"))
+        assert client.response().body == b"ok"
+        assert client.read_until_closed() == b""
 
 
 def test_a_request_whose_client_resets_goes_on_with_an_error() -> None:

@@ -38,6 +38,17 @@ server.schedule_call(0.05, apps.notes.note, "never").cancel()
         assert server.notes() == ["now", "after a while"]
 
 
+def test_names_of_arguments_are_all_for_the_function_that_is_called() -> None:
+    before = """
+import apps.notes
+def notes(**kwargs):
+    apps.notes.note(str(kwargs))
+server.schedule_call(0, notes, seconds=1, function=2)
+"""
+    with Standalone.start(serving(before=before)) as server:
+        server.wait_for_note("{'seconds': 1, 'function': 2}")
+
+
 def test_a_request_has_a_call_made_later() -> None:
     with Standalone.start(serving("import apps.notes\n" + EVALUATE), env=GREEN) as server:
         server.get("/?server.schedule_call(0.05,apps.notes.note,'later').cancel")
