@@ -26,6 +26,7 @@ from meinheld.settings import (
 )
 from meinheld.waits import cancel_wait, get_ident, schedule_call, sleep, spawn, trampoline
 from meinheld.watchdogs import fast_watchdog
+from meinheld_worker import config
 from meinheld_worker.binding import adopt, bind
 from meinheld_worker.standalone import Standalone
 
@@ -255,9 +256,11 @@ def get_keepalive() -> float:
 
 def set_max_content_length(value: int) -> None:
     """Octets that a request body may have; more is answered with 413. The default is 16 MiB, and
-    MEINHELD_MAX_BODY holds before this."""
+    MEINHELD_MAX_BODY holds before this. An application that gunicorn's worker loads may say it,
+    too; there, no bound is the default."""
     _must_not_run("set_max_content_length")
     _settings.max_content_length = count("max_content_length", value)
+    config.say_max_body(value)
 
 
 def get_max_content_length() -> int:

@@ -39,6 +39,8 @@ REQUEST_TIMEOUT = "MEINHELD_REQUEST_TIMEOUT"
 QUEUE_TIMEOUT = "MEINHELD_QUEUE_TIMEOUT"
 MAX_BODY = "MEINHELD_MAX_BODY"
 
+_max_body_said: int | None = None
+
 
 def check(cfg: Any) -> None:
     """Refuse settings that this worker does not serve.
@@ -190,6 +192,12 @@ def options(cfg: Any, max_requests: int, **others: Any) -> _core.Options:
     return known(**others)
 
 
+def say_max_body(octets: int) -> None:
+    """The application bounds request bodies itself, where the operator has not done so."""
+    global _max_body_said
+    _max_body_said = octets
+
+
 def _matches(name: str) -> bool:
     """Whether gunicorn, which compares names in upper case, would ever find this one."""
     return name == name.upper()
@@ -223,7 +231,7 @@ def _seconds(environ: Mapping[str, str], name: str) -> float:
 def _max_body(environ: Mapping[str, str]) -> int | None:
     text = environ.get(MAX_BODY)
     if text is None:
-        return None
+        return _max_body_said
     if not text.isascii() or not text.isdigit():
         raise RuntimeError(f"{MAX_BODY} = {text!r}: not a size. Accepted: octets, a whole number.")
     return int(text)

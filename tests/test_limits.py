@@ -111,6 +111,22 @@ def test_a_body_of_max_body_is_served(server: Server) -> None:
     assert ask(server, request("POST", "/", body=bytes(MAX_BODY))).status == 200
 
 
+@pytest.mark.parametrize(("env", "bound"), [({}, 10), ({"MEINHELD_MAX_BODY": "20"}, 20)])
+def test_the_application_may_bound_bodies_where_the_operator_does_not(
+    env: dict[str, str], bound: int
+) -> None:
+    app = """
+from meinheld import server
+server.set_max_content_length(10)
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return [environ["wsgi.input"].read()[:0]]
+"""
+    with Server.start(app, env=env) as server:
+        assert ask(server, request("POST", "/", body=bytes(bound))).status == 200
+        assert ask(server, request("POST", "/", body=bytes(bound + 1))).status == 413
+
+
 @pytest.mark.parametrize("length", [MAX_BODY + 1, 10**15])
 def test_a_longer_body_is_refused_by_its_declared_length(server: Server, length: int) -> None:
     assert ask(server, request("POST", "/", {"Content-Length": str(length)})).status == 413
