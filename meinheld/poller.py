@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 from typing import Protocol
+from weakref import ref
 
 from greenlet import getcurrent, greenlet
 
@@ -16,6 +18,8 @@ RESTART = 1012, "service restart"
 #: so that the rest is for the peers' answers, and for what applications do then.
 PACE = 0.01
 PART = 0.5
+#: Seconds from look to look while there is no descriptor to wait with.
+SCARCE = 0.05
 #: Sockets that are attended to before others have their turn.
 AT_ONCE = 64
 
@@ -42,6 +46,18 @@ class Poller:
 
     Everything here is for the hub's thread.
     """
+
+    #: The hub keeps it: with it would stay, when the server has run, all that the hub knows.
+    _latest: ref[Poller] | None = None
+
+    @classmethod
+    def of(cls, hub: hubs.Hub) -> Poller:
+        """This hub's: an application may make a middleware for each request."""
+        poller = None if cls._latest is None else cls._latest()
+        if poller is None or poller.hub is not hub:
+            poller = cls(hub)
+            cls._latest = ref(poller)
+        return poller
 
     def __init__(self, hub: hubs.Hub) -> None:
         self.hub = hub
@@ -96,8 +112,10 @@ class Poller:
             while self._sockets:
                 try:
                     self.hub.wait_fd(self._selector.fileno(), read=True)
-                except OSError:
-                    continue
+                except OSError as error:
+                    if error.errno != errno.EBADF:
+                        # To wait takes a descriptor, and none is left. Others may give some back.
+                        self.hub.sleep(SCARCE)
                 for number, (key, events) in enumerate(self._selector.select(0), 1):
                     if not number % AT_ONCE:
                         self.hub.sleep(0)

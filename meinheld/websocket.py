@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from meinheld.checks import count, seconds
 from meinheld.continuation import CLIENT_KEY, CONTINUATION_KEY, Continuation
@@ -84,8 +83,6 @@ class WebSocketMiddleware:
             ping_timeout=_time("ping_timeout", ping_timeout),
             close_timeout=_time("close_timeout", close_timeout),
         )
-        #: The hub keeps it: with it would stay, when the server has run, all that the hub knows.
-        self._poller: ref[Poller] | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """``application`` of PEP 3333."""
@@ -113,7 +110,9 @@ class WebSocketMiddleware:
         return []
 
     def _open(self, socket: Any, environ: dict[str, Any], accepted: Accepted) -> WebSocket:
-        poller = self._poller_of(self._hub())
+        from meinheld.poller import Poller
+
+        poller = Poller.of(self._hub())
         # This takes the connection over.
         socket.setblocking(False)
         leftover = socket.recv(len(socket.leftover)) if socket.leftover else b""
@@ -137,15 +136,6 @@ class WebSocketMiddleware:
                 f"{type(self).__name__} needs the meinheld worker, and a request's own greenlet"
             )
         return current
-
-    def _poller_of(self, hub: Hub) -> Poller:
-        from meinheld.poller import Poller
-
-        poller = self._poller() if self._poller else None
-        if poller is None or poller.hub is not hub:
-            poller = Poller(hub)
-            self._poller = ref(poller)
-        return poller
 
     def _call(self, environ: dict[str, Any], websocket: WebSocket) -> tuple[int, str]:
         """Call the application; return with what to close, unless it has done so."""

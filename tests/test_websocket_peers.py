@@ -92,6 +92,21 @@ def test_a_peer_that_speaks_while_it_takes_a_large_message_gets_all_of_it(
         assert message == Frame(TEXT, b"done")
 
 
+def test_without_descriptors_the_worker_turns_and_open_websockets_are_served() -> None:
+    with serving(max_files=100) as server, server.client() as other:
+        assert other.request("GET", "/plain").status == 200
+        with Peer.open(server, "/takes_all_descriptors") as peer:
+            server.wait_for_note("takes all")
+            assert other.request("GET", "/plain").status == 200
+            peer.say("while there is none")
+            assert peer.hear() == "while there is none"
+            (server.directory / "look").touch()
+            with Peer.open(server) as late:
+                late.say("once there are")
+                assert late.hear() == "once there are"
+            peer.leave()
+
+
 def test_messages_that_nobody_takes_are_left_to_the_kernel() -> None:
     with serving() as server, Peer.open(server, "/busy") as peer:
         server.wait_for_note("busy")

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from harness import OURS, Server, request
+from harness import OURS, Server, eventually, open_files, request, settled
 from websocket_peer import HANDSHAKE, Peer
 
 pytestmark = [
@@ -64,6 +64,37 @@ def test_websocket_wsgi_calls_a_handler_and_refuses_the_rest() -> None:
         with Peer.open(server, "/path") as peer:
             assert peer.hear() == "/path"
         assert server.get().status == 400
+
+
+FOR_EACH_REQUEST = """
+from meinheld.websocket import WebSocketWSGI
+
+def handler(ws):
+    while (message := ws.wait()) is not None:
+        ws.send(message)
+
+WebSocketWSGI(handler)
+
+def app(environ, start_response):
+    return WebSocketWSGI(handler)(environ, start_response)
+"""
+
+
+def test_an_application_may_make_one_for_each_request() -> None:
+    with Server.start(FOR_EACH_REQUEST) as server:
+
+        def talk() -> None:
+            with Peer.open(server) as peer:
+                peer.say("again")
+                assert peer.hear() == "again"
+                peer.leave()
+
+        talk()
+        pid = server.worker_pid()
+        before = settled(lambda: len(open_files(pid)))
+        for _ in range(10):
+            talk()
+        eventually(lambda: len(open_files(pid)) == before, "no descriptor is left behind")
 
 
 def test_gunicorns_own_workers_answer_500_and_say_why() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -286,6 +287,29 @@ def closed_while_it_sends(environ: dict[str, Any], _start_response: Any) -> Iter
     note("sending")
     ws.send(bytes(64 << 20))
     note("no longer")
+    return []
+
+
+@routes.route
+def takes_all_descriptors(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """Has every descriptor until the file `look` is there; echoes meanwhile, and afterwards."""
+    ws = environ["wsgi.websocket"]
+    note("takes all")
+    held: list[int] = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+
+    def give_back() -> None:
+        pause_until("look")
+        for descriptor in held:
+            os.close(descriptor)
+
+    running = hub.current()
+    assert running is not None
+    running.spawn(give_back)
+    while (message := ws.wait()) is not None:
+        ws.send(message)
     return []
 
 
