@@ -107,6 +107,8 @@ class WebSocket:
             if self.websocket_closed:
                 return None
             raise RuntimeError("WebSocket.wait() is for greenlets of the worker; a thread can send")
+        # A peer that speaks faster than it is listened to would never let others have their turn.
+        self._hub.breathe()
         while not self._inbox or self._discards:
             if self.websocket_closed:
                 return None
@@ -137,17 +139,20 @@ class WebSocket:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
         own = self._poller.this_greenlet() is self._greenlet
         try:
-            if self._connection.send(message, own=own):
-                return
+            sent = self._connection.send(message, own=own)
         except BrokenPipeError:
             # Who leaves a chat is no error of those who speak at that moment.
             if own or not self._attending:
                 raise
             return
-        self._settle_on_hub()
+        if not sent:
+            self._settle_on_hub()
         if own:
             while self._connection.pending and self._connection.is_open:
                 self._attend(self._writers)
+            if self._poller.is_here():
+                # Nor would one that takes all at once. A forked child has nobody else.
+                self._hub.breathe()
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin the close handshake, unless it has begun; whoever waits gets ``None``. Any thread

@@ -25,7 +25,6 @@ from meinheld.handshake import Accepted, Refused, is_handshake, judge
 from meinheld_worker import _core, green
 
 if TYPE_CHECKING:
-    from meinheld.poller import Poller
     from meinheld_worker.hub import Hub
 
 __all__ = ["WebSocket", "WebSocketMiddleware", "WebSocketWSGI"]

@@ -121,6 +121,8 @@ class Hub:
                         party.ready()
                 self._run_ready()
         finally:
+            # There is no next turn to make room for.
+            self._until = float("inf")
             try:
                 # Also where a signal handler has ended it all.
                 self._end_greenlets()

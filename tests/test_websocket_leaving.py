@@ -166,3 +166,14 @@ print(len(os.listdir("/proc/self/fd")) - before, "descriptors more")
             assert peer.read_until_closed() == b""
         assert server.wait() == 0
         assert server.stdout_text() == "0 descriptors more\n"
+
+
+def test_what_is_sent_when_the_worker_quits_interrupts_nobody() -> None:
+    with serving() as server, Peer.open(server, "/says_goodbye") as peer:
+        server.wait_for_note("waits")
+        # A turn later.
+        assert server.get("/plain").status == 200
+        server.signal(signal.SIGQUIT)
+        assert [peer.hear(), peer.hear()] == ["good", "bye"]
+        assert server.wait() == 0
+        assert server.notes() == ["waits", "said"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 
 import pytest
 from harness import Server, eventually, memory_kib, open_sockets, request, settled
@@ -90,6 +91,34 @@ def test_a_peer_that_speaks_while_it_takes_a_large_message_gets_all_of_it(
         while (message := peer.frame()).opcode == PONG:
             pass
         assert message == Frame(TEXT, b"done")
+
+
+@pytest.mark.parametrize("doing", ["digests", "pours"])
+def test_a_peer_that_is_faster_than_its_request_holds_nobody_up(doing: str) -> None:
+    with serving() as server, Peer.open(server, f"/{doing}") as peer:
+        server.wait_for_note(doing)
+
+        def speak() -> None:
+            messages = frame(BINARY) * 10_000
+            with contextlib.suppress(OSError):
+                while True:
+                    peer.send(messages)
+
+        def take() -> None:
+            with contextlib.suppress(OSError):
+                while peer.socket.recv(1 << 20):
+                    pass
+
+        threads = [threading.Thread(target=speak), threading.Thread(target=take)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(3):
+                assert server.get("/plain").status == 200
+        finally:
+            peer.socket.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
 
 
 def test_without_descriptors_the_worker_turns_and_open_websockets_are_served() -> None:

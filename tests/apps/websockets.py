@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -287,6 +288,41 @@ def closed_while_it_sends(environ: dict[str, Any], _start_response: Any) -> Iter
     note("sending")
     ws.send(bytes(64 << 20))
     note("no longer")
+    return []
+
+
+@routes.route
+def digests(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """Takes longer for a message than its peer."""
+    ws = environ["wsgi.websocket"]
+    note("digests")
+    while ws.wait() is not None:
+        hashlib.sha256(bytes(100_000))
+    return []
+
+
+@routes.route
+def pours(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """Sends until nobody takes it."""
+    ws = environ["wsgi.websocket"]
+    note("pours")
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            ws.send("drop")
+    return []
+
+
+@routes.route
+def says_goodbye(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """Sends when it is ended, and is not done then."""
+    ws = environ["wsgi.websocket"]
+    note("waits")
+    try:
+        ws.wait()
+    finally:
+        ws.send("good")
+        ws.send("bye")
+        note("said")
     return []
 
 
