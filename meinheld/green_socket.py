@@ -98,6 +98,8 @@ def _cooperate(
     timeout = _System.gettimeout(sock)
     if hub is None or timeout == 0.0:
         return transfer(flags)
+    # A peer that is always ready would never let others have their turn.
+    hub.breathe()
     deadline = deadline or Deadline(timeout)
     while True:
         fd = _System.fileno(sock)

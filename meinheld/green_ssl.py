@@ -34,6 +34,8 @@ def _cooperate(sock: ssl.SSLSocket, what: str, step: Callable[[], T], *, blocks:
     timeout = _System.gettimeout(sock)
     if hub is None or (timeout == 0.0 and not blocks):
         return step()
+    # As sockets do: a peer may always be ready.
+    hub.breathe()
     deadline = Deadline(timeout or None, f"The {what} operation timed out")
     while True:
         _System.settimeout(sock, 0.0)

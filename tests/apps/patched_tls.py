@@ -81,6 +81,19 @@ def reading_and_writing_wait(timeout: float | None) -> None:
         assert results == [None, len(BIG)]
 
 
+@behaviour.with_and_without_timeout
+def who_never_has_to_wait_lets_others_run(timeout: float | None) -> None:
+    with connection(timeout) as (client, server):
+        over: list[bool] = []
+
+        def talk() -> None:
+            while not over:
+                client.sendall(b"x")
+                server.recv(1)
+
+        together(talk, lambda: over.append(True))
+
+
 def close_the_layer(version: ssl.TLSVersion) -> None:
     with connection(version=version) as (client, server):
         one, other = together(client.unwrap, server.unwrap)
