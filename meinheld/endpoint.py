@@ -172,6 +172,12 @@ class WebSocket:
         """The descriptor; -1 when the request is over."""
         return self._connection.fileno()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that serves it, and no child that the application has
+        forked: for the greenlet of the request."""
+        return self._poller.is_here()
+
     def ready(self, readable: bool) -> None:
         """Something has come, or there is room for more. Never waits."""
         if readable:
@@ -189,6 +195,8 @@ class WebSocket:
 
     def finish(self, code: int, reason: str) -> None:
         """Bring the close handshake to its end, or give the peer up."""
+        if not self.is_ours:
+            return
         self.close(code, reason)
         while self._is_needed():
             self._writers.wait()

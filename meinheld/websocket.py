@@ -103,9 +103,11 @@ class WebSocketMiddleware:
             websocket.finish(INTERNAL_ERROR, "internal error")
             raise
         finally:
-            socket.give_back(websocket.release())
-            # It refers to the environ, too.
-            environ.pop("wsgi.websocket", None)
+            # A child that comes back here is about to be ended, and the peer is its parent's.
+            if websocket.is_ours:
+                socket.give_back(websocket.release())
+                # It refers to the environ, too.
+                environ.pop("wsgi.websocket", None)
         return []
 
     def _open(self, socket: Any, environ: dict[str, Any], accepted: Accepted) -> WebSocket:

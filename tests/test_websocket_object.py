@@ -141,6 +141,17 @@ def test_an_application_may_be_a_generator(server: Server) -> None:
         server.wait_for_note("generator closed")
 
 
+@pytest.mark.parametrize(("how", "code"), [("exits", "7"), ("fails", "1"), ("returns", "1")])
+def test_a_child_of_the_application_leaves_it_to_its_parent(
+    server: Server, how: str, code: str
+) -> None:
+    with Peer.open(server, f"/forks?{how}") as peer:
+        assert peer.hear() == code
+        peer.say("still there")
+        assert peer.hear() == "still there"
+        assert peer.hear_close().code == 1000
+
+
 def test_what_is_kept_beyond_its_request_touches_nobody(server: Server) -> None:
     with Peer.open(server, "/keeps") as peer:
         assert peer.hear_close().code == 1000

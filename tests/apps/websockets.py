@@ -327,6 +327,23 @@ def says_goodbye(environ: dict[str, Any], _start_response: Any) -> Iterable[byte
 
 
 @routes.route
+def forks(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """The child comes back out of it, one way or another."""
+    ws = environ["wsgi.websocket"]
+    child = os.fork()
+    if not child:
+        if environ["QUERY_STRING"] == "exits":
+            sys.exit(7)
+        if environ["QUERY_STRING"] == "fails":
+            raise ValueError("the child's")
+        return []
+    _, status = os.waitpid(child, 0)
+    ws.send(str(os.waitstatus_to_exitcode(status)))
+    ws.send(ws.wait())
+    return []
+
+
+@routes.route
 def takes_all_descriptors(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
     """Has every descriptor until the file `look` is there; echoes meanwhile, and afterwards."""
     ws = environ["wsgi.websocket"]
