@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import selectors
+from time import monotonic
 from typing import Protocol
 from weakref import ref
 
@@ -135,9 +136,15 @@ class Poller:
         """The successors accept: whoever is told now reconnects to them."""
         sockets = list(self._sockets.values())
         pause = min(PACE, self.hub.grace_left * PART / max(len(sockets), 1))
+        due = monotonic()
         for socket in sockets:
             socket.dismiss(*RESTART)
-            self.hub.sleep(pause)
+            due += pause
+            # A sleep may last for longer than a pause: then the next ones are due already.
+            if (ahead := due - monotonic()) > 0:
+                self.hub.sleep(ahead)
+            else:
+                self.hub.breathe()
 
 
 class Waiters:

@@ -177,3 +177,16 @@ def test_what_is_sent_when_the_worker_quits_interrupts_nobody() -> None:
         assert [peer.hear(), peer.hear()] == ["good", "bye"]
         assert server.wait() == 0
         assert server.notes() == ["waits", "said"]
+
+
+def test_however_many_there_are_each_is_told_within_the_grace() -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving("--graceful-timeout", "2"))
+        peers = [stack.enter_context(Peer.open(server)) for _ in range(600)]
+        server.signal(signal.SIGTERM)
+        codes = set()
+        for peer in peers:
+            codes.add(peer.hear_close().code)
+            peer.say_close(1012)
+        assert codes == {1012}
+        assert server.wait() == 0
