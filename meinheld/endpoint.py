@@ -108,7 +108,7 @@ class WebSocket:
                 return None
             raise RuntimeError("WebSocket.wait() is for greenlets of the worker; a thread can send")
         # A peer that speaks faster than it is listened to would never let others have their turn.
-        self._hub.breathe()
+        self._poller.breathe()
         while not self._inbox or self._discards:
             if self.websocket_closed:
                 return None
@@ -150,9 +150,8 @@ class WebSocket:
         if own:
             while self._connection.pending and self._connection.is_open:
                 self._attend(self._writers)
-            if self._poller.is_here():
-                # Nor would one that takes all at once. A forked child has nobody else.
-                self._hub.breathe()
+            # Nor would one that takes all at once.
+            self._poller.breathe()
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin the close handshake, unless it has begun; whoever waits gets ``None``. Any thread

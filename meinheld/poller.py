@@ -10,6 +10,7 @@ from weakref import ref
 
 from greenlet import getcurrent, greenlet
 
+from meinheld.green_hub import hub_here
 from meinheld_worker import hub as hubs
 from meinheld_worker.waiting import Waiter
 
@@ -90,6 +91,12 @@ class Poller:
     def is_here(self) -> bool:
         """Whether the caller is on the hub's thread, and may touch this."""
         return hubs.current() is self.hub
+
+    def breathe(self) -> None:
+        """Let others have their turn if that is due, and if the caller can be left where it is: not
+        in a coroutine, and not in a forked child."""
+        if hub_here() is self.hub:
+            self.hub.breathe()
 
     def this_greenlet(self) -> greenlet:
         """The calling one, on whichever thread."""

@@ -141,6 +141,11 @@ def test_an_application_may_be_a_generator(server: Server) -> None:
         server.wait_for_note("generator closed")
 
 
+def test_a_coroutine_that_sends_is_not_left_half_way(server: Server) -> None:
+    with Peer.open(server, "/sends_in_a_coroutine") as peer:
+        assert [peer.hear(), peer.hear()] == ["first", "False"]
+
+
 @pytest.mark.parametrize(("how", "code"), [("exits", "7"), ("fails", "1"), ("returns", "1")])
 def test_a_child_of_the_application_leaves_it_to_its_parent(
     server: Server, how: str, code: str

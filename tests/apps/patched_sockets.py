@@ -237,6 +237,19 @@ def several_greenlets_wait_for_one_socket(timeout: float | None) -> None:
         assert sorted(together(receive, receive, receive, send)[:3]) == [b"a", b"b", b"c"]
 
 
+@behaviour.with_and_without_timeout
+def who_never_has_to_wait_lets_others_run(timeout: float | None) -> None:
+    with pair(timeout) as (one, other):
+        over: list[bool] = []
+
+        def talk() -> None:
+            while not over:
+                one.sendall(b"x")
+                other.recv(1)
+
+        together(talk, lambda: over.append(True))
+
+
 @behaviour
 def what_is_older_than_the_patch_waits() -> None:
     one, other = EARLIER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -323,6 +324,24 @@ def says_goodbye(environ: dict[str, Any], _start_response: Any) -> Iterable[byte
         ws.send("good")
         ws.send("bye")
         note("said")
+    return []
+
+
+@routes.route
+def sends_in_a_coroutine(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """Says whether another greenlet ran before it was over."""
+    ws = environ["wsgi.websocket"]
+    running = hub.current()
+    assert running is not None
+    ran: list[bool] = []
+    running.spawn(ran.append, True)
+
+    async def speak() -> bool:
+        time.sleep(2 * hub.AT_ONCE)
+        ws.send("first")
+        return bool(ran)
+
+    ws.send(str(asyncio.run(speak())))
     return []
 
 
