@@ -136,7 +136,12 @@ class MeinheldWorker(Worker):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave on TERM, but on a reload not before the new workers are ready. Where it leaves, the
-        answer that is in flight says so to its client."""
+        answer that is in flight says so to its client. A child that the application has forked ends
+        as without a handler: the seat is its parent's."""
+        if self.pid != os.getpid():
+            signal.signal(sig, signal.SIG_DFL)
+            os.kill(os.getpid(), sig)
+            return
         if self.seat.dismiss() == _core.Verdict.Leave:
             self._go()
             if self.loop:

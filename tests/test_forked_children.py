@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -147,6 +149,16 @@ def test_a_child_that_lives_on_does_not_keep_the_connection_open(server: Server,
         assert children(server.worker_pid())
     (server.directory / "release").touch()
     eventually(lambda: not children(server.worker_pid()), "the child has ended")
+
+
+def test_a_child_that_lives_on_ends_by_term(server: Server) -> None:
+    pid = server.worker_pid()
+    assert server.get("/child_lives_on").text == "parent"
+    server.wait_for_note("child")
+    (child,) = children(pid)
+    os.kill(child, signal.SIGTERM)
+    eventually(lambda: not children(pid), "the child has ended")
+    assert server.worker_pid() == pid
 
 
 def test_a_child_that_a_hook_forked_ends() -> None:
