@@ -338,3 +338,4 @@ def msocket_has_sockets_of_its_own() -> None:
         )
         with accepted[0], client:
             assert type(accepted[0]) is msocket.socket
+            assert accepted[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
