@@ -126,10 +126,6 @@ class Face:
             count,
         )
 
-    def callback_failed(self, error: BaseException) -> None:
-        """A callback of ``meinheld.disconnected`` failed."""
-        self._log.exception("Error in a callback of meinheld.disconnected", exc_info=error)
-
     def failed_elsewhere(self, error: BaseException, where: str) -> None:
         """What no request was waiting for failed."""
         self._log.exception("%s", where, exc_info=error)

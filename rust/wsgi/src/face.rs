@@ -1,7 +1,7 @@
 //! Floor 4, as the gateway sees it: an object that beats, logs and runs the configured hooks.
 
 use meinheld_protocol::Head;
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyException, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
@@ -176,13 +176,32 @@ impl Face {
         self.survive(py, self.object.call_method1(py, "shed", (count,)))
     }
 
-    /// A callback of the application's, on a thread of ours.
-    pub(crate) fn callback_failed(&self, py: Python<'_>, error: &PyErr) {
-        let error = error.clone_ref(py).into_value(py);
-        let told = self.object.call_method1(py, "callback_failed", (error,));
-        if let Err(error) = told {
+    /// What the application does outside of a request has failed, on a thread of ours.
+    pub(crate) fn failed_elsewhere(&self, py: Python<'_>, error: &PyErr, place: &str) {
+        if let Err(error) = self.tell_elsewhere(py, error, place) {
             error.write_unraisable(py, None);
         }
+    }
+
+    /// A signal handler has raised, while nothing of the application ran: that is no reason to end
+    /// what waits, unless it is meant as one.
+    #[cold]
+    pub(crate) fn handler_failed(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        if !error.is_instance_of::<PyException>(py) || self.exiting(py) {
+            return Err(error);
+        }
+        self.survive(
+            py,
+            self.tell_elsewhere(py, &error, "Error in a signal handler"),
+        )
+    }
+
+    fn tell_elsewhere(&self, py: Python<'_>, error: &PyErr, place: &str) -> PyResult<()> {
+        let error = error.clone_ref(py).into_value(py);
+        let told = self
+            .object
+            .call_method1(py, "failed_elsewhere", (error, place));
+        told.map(drop)
     }
 
     /// Something hangs: greenlets that are suspended may be what it waits for.

@@ -212,8 +212,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// Runs the Python signal handlers, and beats if it is time to; what a handler raises comes
-    /// out of here.
+    /// Runs the Python signal handlers, and beats if it is time to; what a handler raises to end
+    /// the process comes out of here.
     pub(crate) fn tend(&self, py: Python<'_>) -> PyResult<()> {
         self.tend_and(py, |_, _| ())
     }
@@ -245,7 +245,7 @@ impl Gateway {
         then: impl FnOnce(&mut Reactor, u64) -> T,
     ) -> PyResult<T> {
         self.end_forked_child(py, None)?;
-        py.check_signals()?;
+        self.heed_signals(py)?;
         let (signalled, now, done) = {
             let mut reactor = self.reactor();
             let (signalled, now) = (reactor.take_foreign(self.signals), reactor.uptime());
@@ -259,6 +259,15 @@ impl Gateway {
             self.drain(py, true)?;
         }
         Ok(done)
+    }
+
+    /// Runs the Python signal handlers. To be called when a wait is over, before the interpreter
+    /// would run them in the midst of what is not the application's.
+    pub(crate) fn heed_signals(&self, py: Python<'_>) -> PyResult<()> {
+        match py.check_signals() {
+            Ok(()) => Ok(()),
+            Err(error) => self.face.handler_failed(py, error),
+        }
     }
 
     /// Whether this is the descriptor that signals make readable.

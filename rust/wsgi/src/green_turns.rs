@@ -110,6 +110,7 @@ impl Turns {
         self.the_loop.get().forget_silent(py, &mut beats);
         let busy = busy || self.green()?.has_arrived();
         gateway.turn(py, if busy { Turn::NoWait } else { Turn::Events })?;
+        gateway.heed_signals(py)?;
         let share = Share::default();
         *self.present() = Present { share, beats };
         Ok(true)

@@ -199,7 +199,11 @@ impl Watched {
             let called = callback.call0(py);
             let ended = gateway.end_forked_child(py, called.as_ref().err());
             if let Err(error) = called.map(drop).and(ended) {
-                gateway.face.callback_failed(py, &error);
+                gateway.face.failed_elsewhere(
+                    py,
+                    &error,
+                    "Error in a callback of meinheld.disconnected",
+                );
             }
         }
     }

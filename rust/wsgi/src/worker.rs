@@ -267,6 +267,7 @@ impl Loop {
         while !gateway.is_finished() {
             self.forget_silent(py, &mut beats);
             let news = py.detach(|| overflow.turn(gateway, pool))?;
+            gateway.heed_signals(py)?;
             for event in news {
                 self.handle(py, &mut Slot::new(0), event)?;
             }
