@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
 from meinheld_worker import green
+from meinheld_worker.coroutines import running_loop
 from meinheld_worker.hub import Hub, current
-from meinheld_worker.waiting import Waiter
 
 #: Whether the loop's thread is inside of something that must not give the loop up.
 _held = False
@@ -27,13 +26,12 @@ def hub_here(*, importing: bool = False, in_coroutine: bool = False) -> Hub | No
     greenlet, in other threads, while a module is imported, so that no other greenlet sees half of
     it, and in a coroutine, since a running loop of asyncio belongs to the thread.
 
-    importing, in_coroutine: also there, for waits that another greenlet may have to end. In a
-    coroutine they have to be waited for by :func:`wait_aside`.
+    importing, in_coroutine: also there, for waits that another greenlet may have to end.
     """
     hub = current()
     if hub is None or _held or (_module_locks and not importing and _imports()):
         return None
-    return None if not in_coroutine and _running_loop() is not None else hub
+    return None if not in_coroutine and running_loop() is not None else hub
 
 
 def _imports() -> bool:
@@ -54,35 +52,6 @@ def _note_imports(_: object = None) -> None:
 
 
 _note_imports()
-
-
-def _running_loop() -> Any:
-    asyncio = sys.modules.get("_asyncio")
-    return None if asyncio is None else asyncio._get_running_loop()
-
-
-def wait_aside(waiter: Waiter, timeout: float | None) -> None:
-    """Wait, and in a coroutine put the thread's loop of asyncio aside meanwhile: another greenlet
-    may run one of its own.
-
-    timeout: seconds.
-
-    Raises:
-        TimeoutError: so many seconds have passed.
-    """
-    loop = _running_loop()
-    if loop is None:
-        waiter.wait(timeout)
-        return
-    asyncio = sys.modules["_asyncio"]
-    hooks = sys.get_asyncgen_hooks()
-    asyncio._set_running_loop(None)
-    sys.set_asyncgen_hooks(None, None)
-    try:
-        waiter.wait(timeout)
-    finally:
-        asyncio._set_running_loop(loop)
-        sys.set_asyncgen_hooks(*hooks)
 
 
 def without_switching(function: Callable[[], Any]) -> Any:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from greenlet import greenlet
 
-from meinheld.green_hub import hub_here, wait_aside
+from meinheld.green_hub import hub_here
 from meinheld.green_threads import get_ident
 from meinheld_worker.hub import Hub, current, running
 from meinheld_worker.waiting import Waiter
@@ -72,7 +72,7 @@ class _Line:
                 if left is not None and left <= 0:
                     return False
                 try:
-                    wait_aside(place.waiter, left)
+                    place.waiter.wait(left)
                 except TimeoutError:
                     return False
                 place.waiter = Waiter(hub)

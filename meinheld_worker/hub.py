@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from meinheld_worker import _core, green
+from meinheld_worker.coroutines import aside
 from meinheld_worker.green_face import GreenFace
 from meinheld_worker.green_service import GreenService
 from meinheld_worker.tasks import Task, Timer
@@ -213,7 +214,7 @@ class Hub:
         me = getcurrent()
         self._parked[me] = waiter
         try:
-            waiter.sleep()
+            aside(waiter.sleep)
         finally:
             self._parked.pop(me, None)
             if timer is not None:

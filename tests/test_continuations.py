@@ -12,7 +12,7 @@ from harness import GREEN, Client, Server, eventually, request
 pytestmark = pytest.mark.own_threads
 
 APP = """
-import socket, threading, time
+import asyncio, socket, threading, time
 from apps.notes import note
 from apps.routes import Routes, text
 from meinheld import middleware
@@ -35,6 +35,20 @@ def suspends(environ, start_response):
     finally:
         note("goes on")
     return text(start_response, repr(value))
+
+
+@routes.route
+def suspends_in_a_coroutine(environ, start_response):
+    waiting.append(continuation(environ))
+
+    async def suspends():
+        loop = asyncio.get_running_loop()
+        note("suspends")
+        value = continuation(environ).suspend()
+        await asyncio.sleep(0)
+        return value, asyncio.get_running_loop() is loop
+
+    return text(start_response, repr(asyncio.run(suspends())))
 
 
 @routes.route
@@ -187,6 +201,13 @@ def test_suspend_returns_what_resume_is_given(server: Server, given: str, got: s
     with suspended(server) as client:
         server.get(f"/resumes?{given}")
         assert client.response().body.decode() == got
+
+
+def test_coroutines_that_are_suspended_keep_their_own_loops(server: Server) -> None:
+    path = "/suspends_in_a_coroutine"
+    with suspended(server, path) as one, suspended(server, path) as another:
+        server.get("/resumes?(1,)")
+        assert [one.response().text, another.response().text] == ["(1, True)"] * 2
 
 
 def test_suspend_returns_named_arguments_as_a_dictionary(server: Server) -> None:

@@ -146,6 +146,14 @@ def test_a_coroutine_that_sends_is_not_left_half_way(server: Server) -> None:
         assert [peer.hear(), peer.hear()] == ["first", "False"]
 
 
+def test_coroutines_that_wait_for_messages_do_not_get_in_each_others_way(server: Server) -> None:
+    path = "/echoes_in_a_coroutine"
+    with Peer.open(server, path) as one, Peer.open(server, path) as another:
+        for peer, word in ((another, "two"), (one, "one")):
+            peer.say(word)
+            assert peer.hear() == word
+
+
 @pytest.mark.parametrize(("how", "code"), [("exits", "7"), ("fails", "1"), ("returns", "1")])
 def test_a_child_of_the_application_leaves_it_to_its_parent(
     server: Server, how: str, code: str

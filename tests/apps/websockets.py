@@ -346,6 +346,20 @@ def sends_in_a_coroutine(environ: dict[str, Any], _start_response: Any) -> Itera
 
 
 @routes.route
+def echoes_in_a_coroutine(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    """Waits where the loop of asyncio runs."""
+    ws = environ["wsgi.websocket"]
+
+    async def echo() -> None:
+        while (message := ws.wait()) is not None:
+            await asyncio.sleep(0)
+            ws.send(message)
+
+    asyncio.run(echo())
+    return []
+
+
+@routes.route
 def forks(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
     """The child comes back out of it, one way or another."""
     ws = environ["wsgi.websocket"]
