@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from meinheld_worker import _core, config, status
+from meinheld_worker import _core, children, config, status
 from meinheld_worker.face import Face
 from meinheld_worker.fleet import fleet
 from meinheld_worker.listeners import describe
@@ -105,6 +105,7 @@ class Standalone:
         finally:
             for listener in self.sockets:
                 listener.close()
+            children.end_by_term(None)
             # From here on Ctrl-C is a KeyboardInterrupt again.
             for number, handler in ours.items():
                 signal.signal(number, handler)
@@ -223,6 +224,7 @@ class Standalone:
         # INT first, and last when it is given back: nothing else is begun while it can raise.
         for number in reversed(ours):
             signal.signal(number, self._handle)
+        children.end_by_term(self._handle)
         return ours
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from meinheld_worker import _core, config, status
+from meinheld_worker import _core, children, config, status
 from meinheld_worker.face import Face
 from meinheld_worker.fleet import Tmp, fleet
 from meinheld_worker.listeners import describe
@@ -94,6 +94,11 @@ class MeinheldWorker(Worker):
                 raise
             sys.exit(1)
 
+    def init_signals(self) -> None:
+        """Handle what gunicorn's workers handle."""
+        super().init_signals()
+        children.end_by_term(self.handle_exit)
+
     def load_wsgi(self) -> None:
         """Load the application, which may ask for greenlets."""
         super().load_wsgi()
@@ -136,8 +141,8 @@ class MeinheldWorker(Worker):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave on TERM, but on a reload not before the new workers are ready. Where it leaves, the
-        answer that is in flight says so to its client. A child that the application has forked ends
-        as without a handler: the seat is its parent's."""
+        answer that is in flight says so to its client. In a child that the application has forked,
+        a handler of its own may call this: the seat is the parent's."""
         if self.pid != os.getpid():
             signal.signal(sig, signal.SIG_DFL)
             os.kill(os.getpid(), sig)

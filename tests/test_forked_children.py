@@ -91,6 +91,15 @@ def child_lives_on(environ, start_response):
 
 
 @app.route
+def child_is_busy(environ, start_response):
+    if os.fork() == 0:
+        note("child")
+        # Where no handler of Python's comes in between.
+        sum(range(10**13))
+    return text(start_response, "parent")
+
+
+@app.route
 def program_lives_on(environ, start_response):
     subprocess.Popen(
         ["sh", "-c", "while ! test -e release; do sleep 0.05; done"],
@@ -151,9 +160,10 @@ def test_a_child_that_lives_on_does_not_keep_the_connection_open(server: Server,
     eventually(lambda: not children(server.worker_pid()), "the child has ended")
 
 
-def test_a_child_that_lives_on_ends_by_term(server: Server) -> None:
+@pytest.mark.parametrize("path", ["child_lives_on", "child_is_busy"])
+def test_a_child_that_lives_on_ends_by_term(server: Server, path: str) -> None:
     pid = server.worker_pid()
-    assert server.get("/child_lives_on").text == "parent"
+    assert server.get(f"/{path}").text == "parent"
     server.wait_for_note("child")
     (child,) = children(pid)
     os.kill(child, signal.SIGTERM)

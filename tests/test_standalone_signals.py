@@ -79,6 +79,28 @@ print(children[0].exitcode)
         assert server.notes().count("told") == 1
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_that_is_busy_ends_by_term(way: str) -> None:
+    app = """
+import multiprocessing
+def count():
+    # Where no handler of Python's comes in between.
+    sum(range(10**13))
+def app(environ, start_response):
+    child = multiprocessing.get_context("fork").Process(target=count)
+    child.start()
+    child.terminate()
+    child.join()
+    body = str(child.exitcode).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+    run = f"threads={WAY_THREADS[way]}"
+    with Standalone.start(serving(app, run), env=WAY_ENV[way]) as server:
+        assert server.get("/").text == str(-signal.SIGTERM)
+        assert server.stop() == 0
+
+
 def test_ctrl_c_comes_out_of_run_as_a_keyboard_interrupt_unless_it_is_to_be_silent() -> None:
     caught = "try:\n    server.run(app)\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
     source = serving().replace("server.run(app)\n", caught)
