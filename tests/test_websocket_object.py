@@ -134,6 +134,24 @@ def test_an_application_that_fails_has_it_closed_with_1011(server: Server) -> No
     assert server.get("/plain").status == 200
 
 
+def test_an_oserror_of_the_applications_is_in_the_error_log(server: Server) -> None:
+    with Peer.open(server, "/lacks_a_file") as peer:
+        peer.say("now")
+        assert peer.hear_close().code == 1011
+        peer.say_close(1011)
+        assert peer.read_until_closed() == b""
+    server.wait_for_log("FileNotFoundError: no such thing")
+
+
+def test_an_application_that_lets_the_loss_of_its_peer_out_has_done_nothing_wrong() -> None:
+    with serving() as server:
+        with Peer.open(server, "/lets_the_loss_of_its_peer_out"):
+            pass
+        server.wait_for_note("knows")
+        assert server.get("/plain").status == 200
+        assert "Traceback" not in server.stderr_text()
+
+
 def test_an_application_may_be_a_generator(server: Server) -> None:
     with Peer.open(server, "/generator") as peer:
         assert peer.hear() == "from a generator"

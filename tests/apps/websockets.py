@@ -123,6 +123,22 @@ def broken(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
 
 
 @routes.route
+def lacks_a_file(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.websocket"].wait()
+    raise FileNotFoundError("no such thing")
+
+
+@routes.route
+def lets_the_loss_of_its_peer_out(environ: dict[str, Any], _start_response: Any) -> Iterable[bytes]:
+    ws = environ["wsgi.websocket"]
+    while ws.wait() is not None:
+        pass
+    note("knows")
+    ws.send("to nobody")
+    return []
+
+
+@routes.route
 def generator(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
     write = start_response("200 OK", [])
     try:

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use meinheld_protocol::encode;
 use meinheld_protocol::{Head, Status};
 use meinheld_reactor::{Body, BodyFault, ConnId, Progress, Request};
-use pyo3::exceptions::{PyOSError, PyStopIteration};
+use pyo3::exceptions::{PyBrokenPipeError, PyConnectionResetError, PyOSError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -287,8 +287,16 @@ impl Service {
             let send = |answer: &[u8]| exchange.replace(answer);
             return self.refuse(py, request, fault, send);
         }
-        // An application that lets the OSError of a lost client through has done nothing wrong.
-        if !(of_input && (gone || cut)) {
+        // An application that lets the OSError of a lost client through has done nothing wrong. Of a
+        // connection that it has taken over only the error itself says whether it was one.
+        let of_client = match exchange.is_taken_over() {
+            true => {
+                error.is_instance_of::<PyBrokenPipeError>(py)
+                    || error.is_instance_of::<PyConnectionResetError>(py)
+            }
+            false => of_input && (gone || cut),
+        };
+        if !of_client {
             face.failed(py, &error, &request.head)?;
         }
         if gone {
