@@ -9,6 +9,7 @@ runs.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ from meinheld.settings import (
 )
 from meinheld.waits import cancel_wait, get_ident, schedule_call, sleep, spawn, trampoline
 from meinheld.watchdogs import fast_watchdog
-from meinheld_worker import config
+from meinheld_worker import claim, config
 from meinheld_worker.binding import adopt, bind
 from meinheld_worker.standalone import Standalone
 
@@ -84,10 +85,11 @@ def listen(
 
     Raises:
         OSError: the address cannot be had.
-        RuntimeError: the server runs.
+        RuntimeError: the server runs, or another one has loaded this application.
         TypeError, ValueError: this is no address, or no socket that listens.
     """
     _must_not_run("listen")
+    _must_not_be_served("listen")
     if (address is None) == (socket_fd is None):
         raise TypeError("listen takes an address or a socket_fd, and only one of them")
     if socket_fd is not None:
@@ -100,7 +102,10 @@ def listen(
             raise ValueError(f"port = {address[1]!r}: out of range. Accepted: 0 to 65535.")
         listener = bind(address, _settings.backlog)
     elif isinstance(address, (str, bytes, os.PathLike)) and os.fsdecode(address):
-        listener = bind(os.fsdecode(address), _settings.backlog)
+        path = os.fsdecode(address)
+        if isinstance(address, str) and _NO_PATH.fullmatch(path):
+            raise ValueError(f"address = {path!r}: gunicorn's way to write it. {_ADDRESSES}")
+        listener = bind(path, _settings.backlog)
     else:
         raise TypeError(f"address = {address!r}: not an address. {_ADDRESSES}")
     _listeners.append(listener)
@@ -108,6 +113,8 @@ def listen(
 
 
 _ADDRESSES = "Accepted: (host, port), or the path of a unix socket."
+#: What somebody means who is used to ``--bind``; a socket of that name would serve nobody.
+_NO_PATH = re.compile(r"[^/]*:\d+|(unix|fd|tcp|https?):.*")
 
 
 def listeners() -> list[Any]:
@@ -120,10 +127,13 @@ def set_listen_socket(fds: int | Iterable[int]) -> None:
     now on, and closed when it has run.
 
     Raises:
-        RuntimeError: the server runs.
+        RuntimeError: the server runs, or another one has loaded this application.
         TypeError, ValueError: these are no descriptors of sockets that listen.
     """
     _must_not_run("set_listen_socket")
+    _must_not_be_served("set_listen_socket")
+    if not isinstance(fds, (int, Iterable)):
+        raise TypeError(f"socket_fd = {fds!r}: not a descriptor. Accepted: one, or a list of them.")
     given = [fds] if isinstance(fds, int) else list(fds)
     _listeners.extend(adopt([count("socket_fd", one, least=0) for one in given]))
 
@@ -177,11 +187,13 @@ def run(
 
     Raises:
         KeyboardInterrupt: Ctrl-C has ended it.
-        RuntimeError: it runs already, or a setting is not served.
+        RuntimeError: it runs already, another one has loaded this application, or a setting is not
+            served.
         TypeError, ValueError: what is not accepted; one line that says what is.
     """
     global _server
     _must_not_run("run")
+    _must_not_be_served("run")
     if not callable(app):
         raise TypeError(f"app = {app!r}: not a WSGI application, because it cannot be called")
     if not _listeners:
@@ -354,3 +366,11 @@ def set_fastwatchdog(fd: int, ppid: int, timeout: int) -> None:
 def _must_not_run(what: str) -> None:
     if _server is not None and _server.is_ours():
         raise RuntimeError(f"{what}: the server runs; say it before run, or after it has returned")
+
+
+def _must_not_be_served(what: str) -> None:
+    who = claim.holder()
+    if who is not None:
+        raise RuntimeError(
+            f'{what}: {who} serves here already; say listen and run below if __name__ == "__main__"'
+        )

@@ -165,6 +165,8 @@ def _block(descriptor: int, read: Any, write: Any, patience: float | None) -> No
 
 
 def _descriptor(fileno: int | Any) -> int:
+    if not isinstance(fileno, int) and not hasattr(fileno, "fileno"):
+        raise TypeError(f"fileno = {fileno!r}: not a descriptor. Accepted: one, or an open file.")
     descriptor = fileno if isinstance(fileno, int) else fileno.fileno()
     if descriptor < 0:
         raise ValueError(f"fileno = {descriptor!r}: out of range. Accepted: 0 or more.")

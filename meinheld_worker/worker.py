@@ -9,7 +9,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from meinheld_worker import _core, children, config, status
+from meinheld_worker import _core, children, claim, config, status
 from meinheld_worker.face import Face
 from meinheld_worker.fleet import Tmp, fleet
 from meinheld_worker.listeners import describe
@@ -80,6 +80,7 @@ class MeinheldWorker(Worker):
         config.raise_descriptor_limit(self.cfg)
         if self.status_socket:
             self.status = status.serve(self.status_socket, self.seat, self.cfg, self.log)
+        claim.take("a gunicorn worker")
         try:
             super().init_process()
         except (Exception, SystemExit):

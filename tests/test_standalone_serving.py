@@ -8,7 +8,7 @@ import socket
 import subprocess
 
 import pytest
-from harness import eventually
+from harness import Server, eventually
 from procfs import children
 from standalone import HELLO, WAY_ENV, WAY_THREADS, WAYS, Standalone, listening, serving
 
@@ -384,3 +384,27 @@ server.listen("sock")
     with Standalone.start(source, ready=False) as server:
         assert server.wait() == 1
         assert "cannot listen at 'sock': another process listens there" in server.stderr_text()
+
+
+@pytest.mark.parametrize("where", ["when it is loaded", "in a request"])
+def test_an_application_of_gunicorn_is_told_that_it_runs_no_server(where: str) -> None:
+    program = README.partition("server.listen")[0]
+    app = f"""{program}
+def run():
+    server.listen(("127.0.0.1", 0))
+    server.run(hello_world)
+
+{"run()" if where == "when it is loaded" else ""}
+def app(environ, start_response):
+    run()
+"""
+    said = (
+        r"^RuntimeError: listen: a gunicorn worker serves here already; "
+        r'say listen and run below if __name__ == "__main__"$'
+    )
+    with Server.start(app, ready=where == "in a request") as server:
+        if where == "in a request":
+            assert server.get("/").status == 500
+        else:
+            assert server.wait() == 3
+        server.wait_for_log(said)

@@ -151,6 +151,10 @@ def test_what_is_set_can_be_got(name: str, default: int, other: int) -> None:
         ("set_fastwatchdog(-1, 1, 1)", ValueError, "fd = -1: out of range"),
         ("set_fastwatchdog(1, 1, -1)", ValueError, "timeout = -1: out of range"),
         ("set_listen_socket([999999])", ValueError, "999999 is not a socket"),
+        ("set_listen_socket(None)", TypeError, "socket_fd = None: not a descriptor. Accepted: one"),
+        ("listen('127.0.0.1:8000')", ValueError, "'127.0.0.1:8000': gunicorn's way to write it."),
+        ("listen('unix:/run/app')", ValueError, "Accepted: (host, port), or the path of a unix"),
+        ("trampoline('0', read=True)", TypeError, "fileno = '0': not a descriptor. Accepted: one"),
         ("listen()", TypeError, "listen takes an address or a socket_fd"),
         ("listen(('127.0.0.1',))", TypeError, "not an address. Accepted: (host, port), or"),
         ("listen(('127.0.0.1', 65536))", ValueError, "port = 65536: out of range"),
@@ -210,6 +214,13 @@ def test_settings_of_the_environment_hold_and_unknown_ones_are_refused() -> None
     with Standalone.start(serving(), env=env, ready=False) as server:
         assert server.wait() == 1
         assert "MEINHELD_KEEPALIVE: no such setting. Accepted: MEINHELD_" in server.stderr_text()
+
+
+def test_a_wrong_choice_of_greenlets_is_refused_also_where_the_application_asks_for_them() -> None:
+    source = program("from meinheld.middleware import ContinuationMiddleware as C; app = C(app)")
+    with Standalone.start(source, env={"MEINHELD_GREEN": "yes"}, ready=False) as server:
+        assert server.wait() == 1
+        assert "MEINHELD_GREEN = 'yes': not a choice. Accepted: 1, or 0." in server.stderr_text()
 
 
 def test_the_head_timeout_of_the_environment_holds() -> None:
