@@ -19,6 +19,9 @@ UNLIMITED_REQUEST_LINE = 1024 * 1024
 #: Descriptors a worker needs beside its connections: logs, listeners, the application's own.
 SPARE_DESCRIPTORS = 64
 
+#: What a kernel allows a process by default (pid_max); memory for more is not there either.
+MOST_THREADS = 32768
+
 #: Settings of gunicorn's that are served at one value only so far, and why others are not.
 ONLY: tuple[tuple[str, Any, str], ...] = (
     ("certfile", None, "TLS is not served yet: put nginx or another proxy in front"),
@@ -54,6 +57,10 @@ def check(cfg: Any) -> None:
             raise RuntimeError(f"{name} = {value!r}: {reason}. Accepted: {served!r}.")
     if cfg.threads < 1:
         raise RuntimeError(f"threads = {cfg.threads!r}: nobody would serve. Accepted: 1 or more.")
+    if cfg.threads > MOST_THREADS:
+        raise RuntimeError(
+            f"threads = {cfg.threads!r}: so many cannot be had. Accepted: up to {MOST_THREADS}."
+        )
     folder = cfg.tmp_upload_dir
     if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
         raise RuntimeError(
@@ -70,6 +77,7 @@ def check(cfg: Any) -> None:
     queue_timeout()
     _max_body(os.environ)
     status.configured()
+    green.is_set(os.environ)
     check_green(cfg)
 
 

@@ -11,6 +11,7 @@ REFUSED = {
     "keyfile": ("keyfile = __file__", "keyfile"),
     "uwsgi": ("protocol = 'uwsgi'", "protocol"),
     "threads": ("threads = 0", "threads"),
+    "too many threads": ("threads = 2000000000", "threads"),
     "http_parser": ("http_parser = 'python'", "http_parser"),
 }
 OWN = {
