@@ -15,6 +15,7 @@ Each request is a greenlet of its own, which waits without holding anybody up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,7 @@ class WebSocketMiddleware:
         green.want(type(self).__name__)
         self.app = app
         self._protocols = _names("protocols", protocols)
-        self._origins = (
-            None if origins is None else {origin.lower() for origin in _names("origins", origins)}
-        )
+        self._origins = None if origins is None else _origins(origins)
         self._limits = Limits(
             max_message_size=count("max_message_size", max_message_size),
             max_pending=count("max_pending", max_pending),
@@ -187,8 +186,23 @@ def _answer(
     return [body]
 
 
+def _origins(values: Iterable[str]) -> set[str]:
+    origins = {origin.lower() for origin in _names("origins", values)}
+    for origin in sorted(origins):
+        # Whatever else it is, no browser would ever send it (RFC 6454 6.2).
+        if origin != "null" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"origins: {origin!r} never matches. Accepted: as in 'https://example.org' or "
+                "'http://localhost:8000', without a path; None for all."
+            )
+    return origins
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#*\s]+")
+
+
 def _names(what: str, values: Iterable[str]) -> list[str]:
-    names = [values] if isinstance(values, str) else list(values)
+    names = list(values) if isinstance(values, Iterable) else [values]
     if isinstance(values, str) or not all(isinstance(name, str) and name for name in names):
         raise TypeError(f"{what} = {values!r}: not strings. Accepted: a list of strings.")
     return names

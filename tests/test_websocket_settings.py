@@ -17,6 +17,7 @@ pytestmark = [
 
 WRONG = {
     "protocols": ("chat", "protocols = 'chat': not strings. Accepted: a list of strings."),
+    "protocols that are none": (3, "protocols = 3: not strings. Accepted: a list of strings."),
     "origins": ([1], "origins = [1]: not strings. Accepted: a list of strings."),
     "max_message_size": (0, "max_message_size = 0: out of range. Accepted: 1 or more."),
     "max_pending": (1.5, "max_pending = 1.5: not a number. Accepted: 1 or more."),
@@ -32,8 +33,17 @@ def test_an_argument_that_means_nothing_is_refused(name: str, case: tuple[Any, s
 
     value, message = case
     with pytest.raises((TypeError, ValueError)) as raised:
-        WebSocketMiddleware(lambda environ, start_response: [], **{name: value})
+        WebSocketMiddleware(lambda environ, start_response: [], **{name.split()[0]: value})
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("origin", ["*", "example.org", "https://example.org/", "https://"])
+def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
+    from meinheld.middleware import WebSocketMiddleware
+
+    with pytest.raises(ValueError) as raised:
+        WebSocketMiddleware(lambda environ, start_response: [], origins=["null", origin])
+    assert str(raised.value).startswith(f"origins: {origin!r} never matches. Accepted: as in 'http")
 
 
 def test_without_greenlet_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
