@@ -14,11 +14,13 @@ from importlib.machinery import PathFinder, SourceFileLoader
 from types import FrameType
 from typing import Any, TextIO
 
+import gunicorn.util
 from gunicorn.reloader import reloader_engines
 from gunicorn.util import import_app, parse_address
 
 from meinheld import server
 from meinheld.mlogging import printable
+from meinheld_worker import claim, config
 from meinheld_worker.listeners import is_tcp, name_of
 
 #: How a process ends that is to be started again.
@@ -40,7 +42,9 @@ class Screen:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._has_colours else text
 
     def say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        # In one piece: other threads, and the process after this one, write here as well.
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
     def access(self, environ: Mapping[str, Any]) -> None:
         """A line for a request that is over, as ``server.set_access_logger`` has it called."""
@@ -129,8 +133,9 @@ class Reloader:
 
     def _change(self, path: str) -> None:
         if not self.changed.is_set():
-            self.changed.set()
+            # Whoever waits for this ends the process, and this thread with it.
             self._screen.say(f"{path} has changed: starting again")
+            self.changed.set()
             server.stop()
 
 
@@ -158,14 +163,16 @@ def _serve(options: argparse.Namespace, screen: Screen, reloader: Reloader | Non
         sys.path.insert(0, os.getcwd())
     loaded: dict[str, float] = {}
     try:
-        with _written(loaded):
+        with _written(loaded), claim.held("python -m meinheld"):
             app = import_app(options.app)
+    except KeyboardInterrupt:
+        return 0
     except (Exception, SystemExit) as error:
         if reloader is not None:
-            return _await_repair(error, screen, reloader, loaded)
+            return _await_repair(options.app, error, screen, reloader, loaded)
         if isinstance(error, SystemExit):
             raise
-        traceback.print_exc()
+        screen.say(_shown(options.app, error))
         return 1
     server.set_keepalive(options.keep_alive)
     server.set_access_logger(screen)
@@ -182,14 +189,35 @@ def _serve(options: argparse.Namespace, screen: Screen, reloader: Reloader | Non
     return CHANGED if reloader is not None and reloader.changed.is_set() else 0
 
 
+def _shown(app: str, error: BaseException) -> str:
+    """Why an application could not be loaded: from where its own code begins."""
+    own = error.__traceback__
+    while own and own.tb_frame.f_code.co_filename.startswith(_LOADERS):
+        own = own.tb_next
+    if own:
+        return "".join(traceback.format_exception(error.with_traceback(own))).rstrip()
+    if isinstance(error, (SyntaxError, SystemExit)):
+        return "".join(traceback.format_exception_only(error)).rstrip()
+    return f"{app}: {error}"
+
+
+#: Where code is that loads an application.
+_LOADERS = ("<frozen importlib", __file__, str(importlib.__file__), str(gunicorn.util.__file__))
+
+
 def _await_repair(
-    error: BaseException, screen: Screen, reloader: Reloader, loaded: Mapping[str, float]
+    app: str,
+    error: BaseException,
+    screen: Screen,
+    reloader: Reloader,
+    loaded: Mapping[str, float],
 ) -> int:
     """Wait until the application that could not be loaded has been changed."""
-    traceback.print_exception(error)
+    watched = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    screen.say(_shown(app, error))
     screen.say("The application could not be loaded: waiting for a change")
-    for frame in traceback.extract_tb(error.__traceback__):
-        reloader.watch(frame.filename)
+    for file in watched:
+        reloader.watch(file)
     if isinstance(error, SyntaxError) and error.filename:
         reloader.watch(error.filename)
     reloader.start(loaded)
@@ -261,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a WSGI application in this process, for development. "
         "`python -m meinheld top` shows the workers of a running gunicorn.",
     )
-    parser.add_argument("app", metavar="MODULE:APP", help="as gunicorn has it")
+    parser.add_argument("app", type=_app, metavar="MODULE:APP", help="as gunicorn has it")
     parser.add_argument(
         "--bind",
         "-b",
@@ -292,17 +320,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _app(text: str) -> str:
+    module = text.partition(":")[0]
+    if not module or module.startswith(".") or "/" in module or "\\" in module:
+        raise argparse.ArgumentTypeError(f"{text!r}: not a module's name, as in package.module:app")
+    return text
+
+
 def _threads(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: not a number; 1 or more") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: nobody would serve; 1 or more")
-    if value >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text}: so many cannot be had; less than {2**31}")
+    if value > config.MOST_THREADS:
+        raise argparse.ArgumentTypeError(
+            f"{text}: so many cannot be had; up to {config.MOST_THREADS}"
+        )
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{text}: not a time; seconds, 0 or more")
     return value

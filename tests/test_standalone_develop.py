@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -11,6 +12,8 @@ import pytest
 from harness import eventually
 from procfs import children
 from standalone import HELLO, Standalone
+
+from meinheld import develop
 
 pytestmark = pytest.mark.own_threads
 
@@ -211,7 +214,9 @@ def test_with_reload_the_child_ends_with_its_parent() -> None:
         (["--bind=203.0.113.1:80"], "--bind: [Errno 99] cannot listen at ('203.0.113.1', 80)"),
         (["--bind=fd://0"], "--bind: 0 is not a socket"),
         (["--threads=0"], "argument --threads: 0: nobody would serve; 1 or more"),
-        (["--threads=99999999999999999999"], "99999999999999999999: so many cannot be had; less"),
+        (["--threads=2000000000"], "argument --threads: 2000000000: so many cannot be had; up to"),
+        (["--threads=four"], "argument --threads: four: not a number; 1 or more"),
+        (["--keep-alive=long"], "argument --keep-alive: long: not a time; seconds, 0 or more"),
         (["--keep-alive=-1"], "argument --keep-alive: -1: not a time; seconds, 0 or more"),
     ],
 )
@@ -221,12 +226,64 @@ def test_a_wrong_argument_is_refused_in_a_line(args: list[str], said: str) -> No
         assert said in server.stderr_text().splitlines()[-1]
 
 
-def test_an_application_that_is_not_there_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere:app", "nowhere:app: No module named 'nowhere'"),
+        ("app:wsgi", "app:wsgi: Failed to find attribute 'wsgi' in 'app'."),
+        ("app.py", "app.py: Failed to find application, did you mean 'app:application'?"),
+        ("./app:app", "argument MODULE:APP: './app:app': not a module's name, as in package"),
+        (":app", "argument MODULE:APP: ':app': not a module's name, as in package.module:app"),
+    ],
+)
+def test_an_application_that_is_not_there_is_an_error_of_a_line(name: str, said: str) -> None:
     with Standalone.start(
-        None, "nowhere:app", "--bind=127.0.0.1:0", module="meinheld", ready=False
+        None,
+        name,
+        "--bind=127.0.0.1:0",
+        module="meinheld",
+        files={"app.py": HELLO},
+        ready=False,
     ) as server:
+        assert server.wait() != 0
+        assert said in server.stderr_text().splitlines()[-1]
+        assert "Traceback" not in server.stderr_text()
+
+
+@pytest.mark.parametrize("app", ["1 / 0\n", "def app(:\n"])
+def test_the_traceback_of_an_application_begins_where_its_own_code_does(app: str) -> None:
+    with start(app=app, ready=False) as server:
         assert server.wait() == 1
-        assert "No module named 'nowhere'" in server.stderr_text()
+        files = re.findall(r'File "(.*?)"', server.stderr_text())
+        assert files == [str(server.directory / "app.py")]
+
+
+def test_ctrl_c_while_the_application_is_loaded_ends_it_without_a_word() -> None:
+    app = "import apps.notes, time\napps.notes.note('is loaded')\ntime.sleep(60)\n"
+    with start(app=app, ready=False) as server:
+        server.wait_for_note("is loaded")
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert "Traceback" not in server.stderr_text()
+
+
+def test_an_application_that_runs_a_server_itself_is_told_to_leave_that() -> None:
+    app = f"{HELLO}\nfrom meinheld import server\nserver.listen(('127.0.0.1', 0))\n"
+    with start(app=app, ready=False) as server:
+        assert server.wait() == 1
+        assert server.stderr_text().splitlines()[-1] == (
+            "RuntimeError: listen: python -m meinheld serves here already; "
+            'say listen and run below if __name__ == "__main__"'
+        )
+
+
+def test_a_change_is_said_before_it_ends_the_process() -> None:
+    screen = io.StringIO()
+    reloader = develop.Reloader(develop.Screen(screen))
+    said_when_set: list[str] = []
+    reloader.changed.set = lambda: said_when_set.append(screen.getvalue())  # type: ignore[method-assign]
+    reloader.start({__file__: 0.0})
+    assert said_when_set == [f"{__file__} has changed: starting again\n"]
 
 
 def test_the_command_that_looks_at_a_fleet_is_there_too() -> None:
