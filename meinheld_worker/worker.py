@@ -37,6 +37,12 @@ class MeinheldWorker(Worker):
     told_to_leave = False
 
     @classmethod
+    def setup(cls) -> None:
+        """gunicorn is going to use this class; with ``preload_app`` the arbiter loads the
+        application."""
+        claim.take("gunicorn")
+
+    @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Refuse, in the arbiter, what this worker does not serve.
 
@@ -80,7 +86,7 @@ class MeinheldWorker(Worker):
         config.raise_descriptor_limit(self.cfg)
         if self.status_socket:
             self.status = status.serve(self.status_socket, self.seat, self.cfg, self.log)
-        claim.take("a gunicorn worker")
+        claim.take("gunicorn")
         try:
             super().init_process()
         except (Exception, SystemExit):
