@@ -57,13 +57,14 @@ class Poller:
         """This hub's: an application may make a middleware for each request."""
         poller = None if cls._latest is None else cls._latest()
         if poller is None or poller.hub is not hub:
-            poller = cls(hub)
+            poller = cls(hub, selectors.DefaultSelector())
             cls._latest = ref(poller)
         return poller
 
-    def __init__(self, hub: hubs.Hub) -> None:
+    def __init__(self, hub: hubs.Hub, selector: selectors.DefaultSelector) -> None:
+        """The selector is its own from now on."""
         self.hub = hub
-        self._selector = selectors.DefaultSelector()
+        self._selector = selector
         self._sockets: dict[int, Socket] = {}
         self._runs = False
         hub.at_drain(self._drain)
