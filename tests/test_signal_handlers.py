@@ -6,6 +6,7 @@ import os
 import signal
 
 from harness import Server, eventually
+from wellness import assert_comes_to_rest
 
 APP = """
 import signal, sys
@@ -37,6 +38,8 @@ def test_an_exception_ends_nothing_and_is_in_the_error_log() -> None:
     with Server.start(APP, "--keep-alive", "30") as server, server.client() as client:
         pid = server.worker_pid()
         assert client.request("GET", "/here").text == "here"
+        # Until then it would be an error of that request.
+        assert_comes_to_rest(pid)
         os.kill(pid, signal.SIGALRM)
         server.wait_for_log("Error in a signal handler")
         server.wait_for_log("ValueError: too late")
@@ -47,6 +50,7 @@ def test_an_exception_ends_nothing_and_is_in_the_error_log() -> None:
 def test_an_exit_ends_the_worker() -> None:
     with Server.start(APP) as server:
         pid = server.worker_pid()
+        assert_comes_to_rest(pid)
         os.kill(pid, signal.SIGVTALRM)
         eventually(lambda: server.worker_pids() not in ([], [pid]), "the worker is replaced")
         assert server.get("/here").text == "here"
