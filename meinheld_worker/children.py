@@ -27,6 +27,13 @@ def end_by_term(handler: Handler | None) -> None:
     _handler = handler
 
 
+def end(number: int) -> None:
+    """End this process, a child, by a signal as if nobody handled it: for handlers of its parent's
+    server."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 def _before_fork() -> None:
     if _handler is None or signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         return

@@ -229,9 +229,7 @@ class Standalone:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.is_ours():
-            # A child that the application has forked ends as if nobody had handled it.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            children.end(number)
             return
         self._signals += 1
         if self.signalled is None:

@@ -151,8 +151,7 @@ class MeinheldWorker(Worker):
         answer that is in flight says so to its client. In a child that the application has forked,
         a handler of its own may call this: the seat is the parent's."""
         if self.pid != os.getpid():
-            signal.signal(sig, signal.SIG_DFL)
-            os.kill(os.getpid(), sig)
+            children.end(sig)
             return
         if self.seat.dismiss() == _core.Verdict.Leave:
             self._go()

@@ -9,24 +9,25 @@ from standalone import WAY_ENV, WAY_THREADS, WAYS, Standalone, serving
 
 pytestmark = pytest.mark.own_threads
 
+HOLDING = """
+from apps.hold import wait_for_file
+from apps.notes import note
+def app(environ, start_response):
+    note("begun")
+    wait_for_file("go")
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"done"]
+"""
+
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_when_what_is_in_flight_is_answered(
     number: signal.Signals, way: str
 ) -> None:
-    app = """
-import apps.notes, os, time
-def app(environ, start_response):
-    apps.notes.note("begun")
-    while not os.path.exists("go"):
-        time.sleep(0.01)
-    start_response("200 OK", [("Content-Length", "4")])
-    return [b"done"]
-"""
     after = "\nprint('run has returned')"
     run = f"silent=True, threads={WAY_THREADS[way]}, keepalive=60"
-    source = serving(app, run) + after
+    source = serving(HOLDING, run) + after
     with Standalone.start(source, env=WAY_ENV[way]) as server, server.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         server.wait_for_note("begun")
@@ -45,18 +46,12 @@ def app(environ, start_response):
 
 def test_a_child_does_not_inherit_what_its_parent_does_on_a_signal() -> None:
     # As the example of 1.0.2 with several processes does it.
-    source = """
-import apps.notes, multiprocessing, os, signal, time
+    parent = """
+import multiprocessing, signal
 from meinheld import server
-def app(environ, start_response):
-    apps.notes.note("begun")
-    while not os.path.exists("go"):
-        time.sleep(0.01)
-    start_response("200 OK", [("Content-Length", "4")])
-    return [b"done"]
 children = []
 def end_all(number, frame):
-    apps.notes.note("told")
+    note("told")
     for child in children:
         child.terminate()
 signal.signal(signal.SIGTERM, end_all)
@@ -66,7 +61,7 @@ children[0].start()
 children[0].join()
 print(children[0].exitcode)
 """
-    with Standalone.start(source) as server, server.client() as client:
+    with Standalone.start(HOLDING + parent) as server, server.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         server.wait_for_note("begun")
         server.signal(signal.SIGTERM)
